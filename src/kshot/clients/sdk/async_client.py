@@ -1,0 +1,154 @@
+"""The asynchronous client: the methods of `kshot.clients.sdk.client.Client`, awaited."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Coroutine
+from types import TracebackType
+from typing import Any, Concatenate, ParamSpec, Self, TypeVar, cast
+
+import httpx
+
+from kshot.clients.sdk import steps
+from kshot.clients.sdk.calls import examples, operations, pools, selections
+from kshot.clients.sdk.calls.base import Call, Pages
+from kshot.clients.sdk.config import Target
+from kshot.clients.sdk.fallback import Fallback, checked
+from kshot.clients.sdk.flow import Conduct, Flow, Send, Sleep, Steps, flatten, perform
+from kshot.clients.sdk.methods import presented_as
+from kshot.clients.sdk.problems import unreachable
+from kshot.errors import ServerUnreachable
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+def _call(
+    operation: Callable[P, Call[T]],
+) -> Callable[Concatenate["AsyncClient", P], Coroutine[Any, Any, T]]:
+    @presented_as(operation)
+    async def method(self: "AsyncClient", /, *args: P.args, **kwargs: P.kwargs) -> T:
+        return await self._drive(perform(operation(*args, **kwargs), self._conduct))
+
+    return method
+
+
+def _steps(
+    operation: Callable[P, Steps[T]],
+) -> Callable[Concatenate["AsyncClient", P], Coroutine[Any, Any, T]]:
+    @presented_as(operation)
+    async def method(self: "AsyncClient", /, *args: P.args, **kwargs: P.kwargs) -> T:
+        return await self._drive(flatten(operation(*args, **kwargs), self._conduct))
+
+    return method
+
+
+def _pages(operation: Callable[P, Pages[T]]) -> Callable[Concatenate["AsyncClient", P], AsyncIterator[T]]:
+    @presented_as(operation, several=AsyncIterator)
+    def method(self: "AsyncClient", /, *args: P.args, **kwargs: P.kwargs) -> AsyncIterator[T]:
+        return self._iterate(operation(*args, **kwargs))
+
+    return method
+
+
+class AsyncClient:
+    """A kshot server as seen from asyncio code; to be used within one event loop.
+
+    Parameters, errors and methods are those of `kshot.clients.sdk.client.Client`; methods are awaited, and
+    listings are iterated over with ``async for``.
+    """
+
+    def __init__(
+        self,
+        base_url: str | None = None,
+        api_key: str | None = None,
+        *,
+        timeout_s: float = 30.0,
+        max_retries: int = 2,
+        fallback: Fallback | None = None,
+        transport: httpx.AsyncBaseTransport | None = None,
+    ) -> None:
+        self._target = Target.of(base_url, api_key)
+        self._conduct = Conduct(max_retries=max_retries, fallback=checked(fallback))
+        self._http = httpx.AsyncClient(
+            base_url=self._target.base_url,
+            headers=self._target.headers(),
+            timeout=timeout_s,
+            transport=transport,
+        )
+
+    create_pool = _steps(steps.create_pool)
+    get_pool = _call(pools.get_pool)
+    list_pools = _pages(pools.list_pools)
+    update_pool = _call(pools.update_pool)
+    delete_pool = _call(pools.delete_pool)
+    pool_stats = _call(pools.pool_stats)
+
+    upsert = _steps(steps.upsert)
+    upsert_ndjson = _steps(steps.upsert_ndjson)
+    wait_indexed = _steps(steps.wait_indexed)
+    get_example = _call(examples.get_example)
+    list_examples = _pages(examples.list_examples)
+    patch_example = _call(examples.patch_example)
+    delete_example = _call(examples.delete_example)
+    delete_examples = _call(examples.delete_examples)
+
+    select = _call(selections.select)
+    select_batch = _call(selections.select_batch)
+    search = _call(selections.search)
+    render = _call(selections.render)
+    get_selection = _call(selections.get_selection)
+    selectors = _call(selections.selectors)
+
+    get_job = _call(operations.get_job)
+    list_jobs = _pages(operations.list_jobs)
+    cancel_job = _call(operations.cancel_job)
+    wait_job = _steps(steps.wait_job)
+    version = _call(operations.version)
+    ready = _call(operations.ready)
+
+    async def close(self) -> None:
+        """Give back the connections; a closed client cannot be used again."""
+        await self._http.aclose()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.close()
+
+    def __repr__(self) -> str:
+        key = None if self._target.api_key is None else "***"
+        return f"{type(self).__name__}(base_url={self._target.base_url!r}, api_key={key!r})"
+
+    async def _iterate(self, pages: Pages[T]) -> AsyncIterator[T]:
+        cursor: str | None = None
+        while True:
+            items, cursor = await self._drive(perform(pages.page(cursor), self._conduct))
+            for item in items:
+                yield item
+            if cursor is None:
+                return
+
+    async def _drive(self, flow: Flow[T]) -> T:
+        try:
+            step = next(flow)
+            while True:
+                if isinstance(step, Sleep):
+                    await asyncio.sleep(step.seconds)
+                    step = flow.send(None)
+                    continue
+                try:
+                    response = await self._send(step)
+                except ServerUnreachable as error:
+                    step = flow.throw(error)
+                else:
+                    step = flow.send(response)
+        except StopIteration as stop:
+            return cast("T", stop.value)
+
+    async def _send(self, step: Send) -> httpx.Response:
+        try:
+            return await self._http.request(**step.arguments())
+        except httpx.RequestError as error:
+            raise unreachable(error, self._target.base_url) from error

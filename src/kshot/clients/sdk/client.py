@@ -1,0 +1,172 @@
+"""The synchronous client."""
+
+import time
+from collections.abc import Callable, Iterator
+from types import TracebackType
+from typing import Concatenate, ParamSpec, Self, TypeVar, cast
+
+import httpx
+
+from kshot.clients.sdk import steps
+from kshot.clients.sdk.calls import examples, operations, pools, selections
+from kshot.clients.sdk.calls.base import Call, Pages
+from kshot.clients.sdk.config import Target
+from kshot.clients.sdk.fallback import Fallback, checked
+from kshot.clients.sdk.flow import Conduct, Flow, Send, Sleep, Steps, flatten, perform
+from kshot.clients.sdk.methods import presented_as
+from kshot.clients.sdk.problems import unreachable
+from kshot.errors import ServerUnreachable
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+def _call(operation: Callable[P, Call[T]]) -> Callable[Concatenate["Client", P], T]:
+    @presented_as(operation)
+    def method(self: "Client", /, *args: P.args, **kwargs: P.kwargs) -> T:
+        return self._drive(perform(operation(*args, **kwargs), self._conduct))
+
+    return method
+
+
+def _steps(operation: Callable[P, Steps[T]]) -> Callable[Concatenate["Client", P], T]:
+    @presented_as(operation)
+    def method(self: "Client", /, *args: P.args, **kwargs: P.kwargs) -> T:
+        return self._drive(flatten(operation(*args, **kwargs), self._conduct))
+
+    return method
+
+
+def _pages(operation: Callable[P, Pages[T]]) -> Callable[Concatenate["Client", P], Iterator[T]]:
+    @presented_as(operation, several=Iterator)
+    def method(self: "Client", /, *args: P.args, **kwargs: P.kwargs) -> Iterator[T]:
+        return self._iterate(operation(*args, **kwargs))
+
+    return method
+
+
+class Client:
+    """A kshot server as seen from synchronous code; safe to share between threads.
+
+    Parameters
+    ----------
+    base_url : str, optional
+        Default: ``KSHOT_BASE_URL``, else ``http://127.0.0.1:8080``.
+    api_key : str, optional
+        Default: ``KSHOT_API_KEY``.
+    timeout_s : float
+        Limit of each attempt, for connecting and for every pause in between the bytes of an answer.
+    max_retries : int
+        Further attempts after a failure that may pass: no answer, 408, 429, 500 and above.
+    fallback : list of dict, or callable, optional
+        Demonstrations for ``select`` and ``select_batch`` to answer with when the server fails.
+    transport : httpx.BaseTransport, optional
+        Carries the requests; for tests and unusual networks.
+
+    Raises
+    ------
+    InvalidParameter
+        ``base_url`` is no http(s) URL, or ``api_key`` cannot stand in a header.
+
+    Notes
+    -----
+    Every method raises `ServerUnreachable` when nobody answers, `Unauthorized` without the right key, and
+    otherwise the classes of `kshot.errors` that its docstring names, each with ``errors`` (the refused
+    fields) and ``request_id``.
+    """
+
+    def __init__(
+        self,
+        base_url: str | None = None,
+        api_key: str | None = None,
+        *,
+        timeout_s: float = 30.0,
+        max_retries: int = 2,
+        fallback: Fallback | None = None,
+        transport: httpx.BaseTransport | None = None,
+    ) -> None:
+        self._target = Target.of(base_url, api_key)
+        self._conduct = Conduct(max_retries=max_retries, fallback=checked(fallback))
+        self._http = httpx.Client(
+            base_url=self._target.base_url,
+            headers=self._target.headers(),
+            timeout=timeout_s,
+            transport=transport,
+        )
+
+    create_pool = _steps(steps.create_pool)
+    get_pool = _call(pools.get_pool)
+    list_pools = _pages(pools.list_pools)
+    update_pool = _call(pools.update_pool)
+    delete_pool = _call(pools.delete_pool)
+    pool_stats = _call(pools.pool_stats)
+
+    upsert = _steps(steps.upsert)
+    upsert_ndjson = _steps(steps.upsert_ndjson)
+    wait_indexed = _steps(steps.wait_indexed)
+    get_example = _call(examples.get_example)
+    list_examples = _pages(examples.list_examples)
+    patch_example = _call(examples.patch_example)
+    delete_example = _call(examples.delete_example)
+    delete_examples = _call(examples.delete_examples)
+
+    select = _call(selections.select)
+    select_batch = _call(selections.select_batch)
+    search = _call(selections.search)
+    render = _call(selections.render)
+    get_selection = _call(selections.get_selection)
+    selectors = _call(selections.selectors)
+
+    get_job = _call(operations.get_job)
+    list_jobs = _pages(operations.list_jobs)
+    cancel_job = _call(operations.cancel_job)
+    wait_job = _steps(steps.wait_job)
+    version = _call(operations.version)
+    ready = _call(operations.ready)
+
+    def close(self) -> None:
+        """Give back the connections; a closed client cannot be used again."""
+        self._http.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        key = None if self._target.api_key is None else "***"
+        return f"{type(self).__name__}(base_url={self._target.base_url!r}, api_key={key!r})"
+
+    def _iterate(self, pages: Pages[T]) -> Iterator[T]:
+        cursor: str | None = None
+        while True:
+            items, cursor = self._drive(perform(pages.page(cursor), self._conduct))
+            yield from items
+            if cursor is None:
+                return
+
+    def _drive(self, flow: Flow[T]) -> T:
+        try:
+            step = next(flow)
+            while True:
+                if isinstance(step, Sleep):
+                    time.sleep(step.seconds)
+                    step = flow.send(None)
+                    continue
+                try:
+                    response = self._send(step)
+                except ServerUnreachable as error:
+                    step = flow.throw(error)
+                else:
+                    step = flow.send(response)
+        except StopIteration as stop:
+            return cast("T", stop.value)
+
+    def _send(self, step: Send) -> httpx.Response:
+        try:
+            return self._http.request(**step.arguments())
+        except httpx.RequestError as error:
+            raise unreachable(error, self._target.base_url) from error

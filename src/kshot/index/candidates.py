@@ -1,0 +1,150 @@
+"""From a snapshot and a query to the `Candidates` that a selector chooses from."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from kshot.arrays import Candidates, Feature, Float32s, Float64s, Floats, Int64s, Moments, Signal
+from kshot.index.columns import MISSING
+from kshot.index.snapshot import Eligible, Snapshot
+from kshot.selectors.base import Selector
+from kshot.selectors.late_interaction import bsr_scores, maxsim
+
+SMALL_POOL_ROWS = 2_048
+"""Up to here every eligible row is a candidate: scoring them all costs less than choosing among them."""
+
+
+@dataclass(frozen=True, slots=True)
+class QueryFeatures:
+    """A query as the encoder sees it.
+
+    Attributes
+    ----------
+    vector : float32 array, shape (d,), or None
+        Unit vector.
+    tokens : float32 array, shape (L, d_t), or None
+        Unit rows of the word pieces that carry weight; special tokens are left out.
+    text : str or None
+        For BM25.
+    """
+
+    vector: Float32s | None
+    tokens: Float32s | None
+    text: str | None
+
+
+def shortlist_depth(k: int) -> int:
+    """Rows that each source contributes to a shortlist: never close to k.
+
+    With 256 from each of dense and lexical search, the fused method finds 99.9 % of the picks that it makes
+    from the whole pool of 20,000 dictionary glosses (k = 8); with 128 it finds 99.0 %.
+    """
+    return max(256, 16 * k)
+
+
+def gather(
+    snapshot: Snapshot, query: QueryFeatures, eligible: Eligible, selector: Selector, k: int
+) -> Candidates:
+    """Collect the candidates of one query and the features that the selector asks for.
+
+    Pool-wide selectors get every eligible row. The others get the union of the nearest rows by sentence
+    vector and, if they read tokens or words, the best rows by BM25: words shared with the query stand in
+    for the token-level neighbours. Everything is then scored exactly.
+    """
+    needs = selector.needs
+    rows = _rows(snapshot, query, eligible, selector, k)
+    vectors = query_vector = None
+    if Feature.VECTORS in needs and snapshot.dense is not None and query.vector is not None:
+        vectors, query_vector = snapshot.dense.vectors[rows], query.vector
+    lexical_scores = _lexical_scores(snapshot, query) if Feature.LEXICAL in needs else None
+    partial_scores = _partial_scores(snapshot, query, rows) if Feature.TOKENS in needs else None
+    labels = None
+    if Feature.LABELS in needs:
+        column = snapshot.field_to_column.get("label")
+        labels = (
+            np.full(len(rows), MISSING, np.int64) if column is None else column.codes[rows].astype(np.int64)
+        )
+    moments: Mapping[Signal, Moments] = {}
+    if Feature.MOMENTS in needs:
+        moments = _moments(snapshot, query, partial_scores is not None, lexical_scores)
+    return Candidates(
+        rows=rows,
+        relevance=similarities(snapshot, query, rows),
+        query_vector=query_vector,
+        vectors=vectors,
+        partial_scores=partial_scores,
+        bm25=None if lexical_scores is None else lexical_scores[rows],
+        labels=labels,
+        moments=moments,
+    )
+
+
+def similarities(snapshot: Snapshot, query: QueryFeatures, rows: Int64s) -> Float64s:
+    """Cosine of rows to the query; zeros where there are no vectors."""
+    if snapshot.dense is None or query.vector is None:
+        return np.zeros(len(rows), np.float64)
+    whole = len(rows) == len(snapshot)
+    return snapshot.dense.similarities(query.vector, None if whole else rows).astype(np.float64)
+
+
+def _rows(snapshot: Snapshot, query: QueryFeatures, eligible: Eligible, selector: Selector, k: int) -> Int64s:
+    if selector.pool_wide or len(eligible.rows) <= SMALL_POOL_ROWS:
+        return eligible.rows
+    depth = shortlist_depth(k)
+    sources = []
+    if snapshot.dense is not None and query.vector is not None:
+        sources.append(snapshot.dense.search(query.vector, depth, eligible.mask, eligible.rows).rows)
+    if query.text is not None and selector.needs & {Feature.TOKENS, Feature.LEXICAL}:
+        index = snapshot.lexical(current=Feature.LEXICAL in selector.needs)
+        if index is not None:
+            sources.append(_best_by_words(index.scores(query.text), eligible, depth))
+    return np.unique(np.concatenate(sources)) if sources else eligible.rows
+
+
+def _best_by_words(scores: Float64s, eligible: Eligible, depth: int) -> Int64s:
+    """Return the ``depth`` eligible rows with the highest positive score; ties at the cut in any order."""
+    matching = np.flatnonzero(scores)
+    matching = matching[eligible.mask[matching]]
+    if len(matching) <= depth:
+        return matching
+    return matching[np.argpartition(-scores[matching], depth)[:depth]]
+
+
+def _lexical_scores(snapshot: Snapshot, query: QueryFeatures) -> Float64s:
+    index = snapshot.lexical(current=True)
+    if index is None or query.text is None:
+        return np.zeros(len(snapshot), np.float64)
+    return index.scores(query.text)
+
+
+def _weights(tokens: Float32s) -> Float32s:
+    count = len(tokens)
+    return np.full(count, 1.0 / count if count else 0.0, np.float32)
+
+
+def _partial_scores(snapshot: Snapshot, query: QueryFeatures, rows: Int64s) -> Floats | None:
+    if snapshot.tokens is None or query.tokens is None:
+        return None
+    return snapshot.tokens.partial_scores(query.tokens, _weights(query.tokens), rows)
+
+
+def _moments(
+    snapshot: Snapshot,
+    query: QueryFeatures,
+    with_tokens: bool,
+    lexical_scores: Float64s | None,  # noqa: FBT001
+) -> dict[Signal, Moments]:
+    """Mean and standard deviation of each signal over the pool's fixed sample."""
+    sample = snapshot.sample
+    signals: dict[Signal, Float64s] = {}
+    if sample is None:
+        return {}
+    if query.vector is not None:
+        signals[Signal.SIMILARITY] = (sample.vectors @ query.vector).astype(np.float64)
+    if with_tokens and sample.tokens is not None and sample.offsets is not None and query.tokens is not None:
+        partial = maxsim(query.tokens, sample.tokens, sample.offsets, _weights(query.tokens))
+        signals[Signal.BSR] = bsr_scores(partial)
+    if lexical_scores is not None:
+        signals[Signal.BM25] = lexical_scores[sample.rows]
+    return {name: Moments(float(values.mean()), float(values.std())) for name, values in signals.items()}

@@ -1,0 +1,119 @@
+"""Per-row facts of a pool in growing arrays."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kshot.arrays import Bools, Float32s, Int64s
+from kshot.errors import DimensionMismatch
+from kshot.index.snapshot import Hashes, hash64
+from kshot.index.store.example_rows import ExampleHeader
+from kshot.records import Status
+
+DEAD = -1
+T = TypeVar("T", bound=np.generic)
+
+
+@dataclass(frozen=True, slots=True)
+class FrozenRows:
+    """What a snapshot takes over."""
+
+    keys: Int64s
+    seqs: Int64s
+    live: Bools
+    approved: Bools
+    truncated: Bools
+    hashes: Hashes
+    vectors: Float32s | None
+
+
+class RowTable:
+    """One row per key (``feature_seq``), in the order of the segments; owned by at most one live example.
+
+    Sentence vectors are only ever appended, so frozen views share their memory; the small per-row facts are
+    copied by `freeze`.
+    """
+
+    def __init__(self) -> None:
+        self.key_to_row: dict[int, int] = {}
+        self._rows = 0
+        self._vectors: Float32s | None = None
+        self._keys = np.empty(0, np.int64)
+        self._seqs = np.empty(0, np.int64)
+        self._approved = np.empty(0, np.bool_)
+        self._truncated = np.empty(0, np.bool_)
+        self._hashes = np.empty((0, 3), np.uint64)
+
+    def append(self, keys: Int64s, vectors: Float32s, truncated: Bools) -> None:
+        """Add rows without an owner.
+
+        Raises
+        ------
+        DimensionMismatch
+            The vectors have another dimension than those before.
+        """
+        n, first = len(keys), self._rows
+        if self._vectors is not None and self._vectors.shape[1] != vectors.shape[1]:
+            raise DimensionMismatch(
+                f"vectors have {vectors.shape[1]} dimensions, the pool {self._vectors.shape[1]}"
+            )
+        self._reserve(first + n, vectors.shape[1])
+        assert self._vectors is not None
+        self._vectors[first : first + n] = vectors
+        self._keys[first : first + n] = keys
+        self._truncated[first : first + n] = truncated
+        for place, key in enumerate(keys.tolist()):
+            self.key_to_row[key] = first + place
+        self._rows += n
+
+    def own(self, row: int, header: ExampleHeader) -> None:
+        """Make an example the owner of a row."""
+        self._seqs[row] = header.seq
+        self._approved[row] = header.status == Status.APPROVED and header.has_outputs
+        self._hashes[row] = hash64(header.id), hash64(header.content_hash), hash64(header.input_hash)
+
+    def remove(self, seqs: Sequence[int]) -> None:
+        """Take their rows from the versions that are no longer live."""
+        if seqs:
+            gone = np.isin(self._seqs[: self._rows], np.array(seqs, np.int64))
+            self._seqs[: self._rows][gone] = DEAD
+            self._approved[: self._rows][gone] = False
+
+    def freeze(self) -> FrozenRows:
+        """Copy the facts; O(rows)."""
+        n = self._rows
+        seqs = self._seqs[:n].copy()
+        hashes = np.asfortranarray(self._hashes[:n])
+        return FrozenRows(
+            keys=self._keys[:n],
+            seqs=seqs,
+            live=seqs != DEAD,
+            approved=self._approved[:n].copy(),
+            truncated=self._truncated[:n],
+            hashes=Hashes(hashes[:, 0].copy(), hashes[:, 1].copy(), hashes[:, 2].copy()),
+            vectors=None if self._vectors is None else self._vectors[:n],
+        )
+
+    def _reserve(self, rows: int, dimension: int) -> None:
+        if self._vectors is None:
+            self._vectors = np.empty((max(rows, 64), dimension), np.float32)
+        have = len(self._keys)
+        if rows > have:
+            room = max(rows, have + have // 2, 64)
+            self._keys = _grown(self._keys, room, 0)
+            self._seqs = _grown(self._seqs, room, DEAD)
+            self._approved = _grown(self._approved, room, False)
+            self._truncated = _grown(self._truncated, room, False)
+            self._hashes = _grown(self._hashes, room, 0)
+        if rows > len(self._vectors):
+            self._vectors = _grown(self._vectors, max(rows, len(self._vectors) * 3 // 2), 0.0)
+
+
+def _grown(array: NDArray[T], rows: int, fill: object) -> NDArray[T]:
+    larger = np.empty((rows, *array.shape[1:]), array.dtype)
+    larger[: len(array)] = array
+    larger[len(array) :] = fill
+    return larger

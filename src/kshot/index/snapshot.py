@@ -1,0 +1,206 @@
+"""Snapshots: one immutable state of a pool, read without locks.
+
+A snapshot's *row* is the place of an example's features in the pool's segments. Rows never move within one
+generation of features; a deleted or superseded example leaves a row that is no longer live.
+"""
+
+import hashlib
+from collections import OrderedDict
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from threading import Lock
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kshot.arrays import Bools, Float32s, Int64s
+from kshot.index.columns import Column
+from kshot.index.dense import DenseIndex
+from kshot.index.filtering import bitmap, fields_of
+from kshot.index.lexical import LexicalIndex
+from kshot.index.tokens import TokenView
+from kshot.schemas.filters import Filter
+
+SAMPLE_ROWS = 1024
+_BITMAPS_KEPT = 64
+
+
+def hash64(text: str) -> int:
+    """Hash a text to 64 bits; used to find equal ids and contents, never to tell them apart for certain."""
+    return int.from_bytes(hashlib.blake2b(text.encode("utf-8"), digest_size=8).digest(), "little")
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """The rows over which signals are standardised, their tokens decoded once.
+
+    The sample is the `SAMPLE_ROWS` live rows with the smallest hash of their key: uniform, the same in every
+    process, and nearly unchanged when the pool grows.
+    """
+
+    rows: Int64s
+    vectors: Float32s
+    tokens: Float32s | None
+    offsets: Int64s | None
+
+
+@dataclass(frozen=True, slots=True)
+class Eligible:
+    """Rows that a request may choose from, as mask and as ascending row numbers, and how they came about."""
+
+    mask: Bools
+    rows: Int64s
+    filter_matched: int | None
+    excluded: int
+    unseen_fields: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Hashes:
+    """64-bit hashes of every row's id, content and inputs."""
+
+    ids: NDArray[np.uint64]
+    contents: NDArray[np.uint64]
+    inputs: NDArray[np.uint64]
+
+
+@dataclass(frozen=True, slots=True)
+class Exclusions:
+    """What a request leaves out."""
+
+    ids: Iterable[str] = ()
+    content_hashes: Iterable[str] = ()
+    input_hash: str | None = None
+    groups: Iterable[str] = ()
+    splits: Iterable[str] = ()
+
+
+class _Bitmaps:
+    """The most recently used filters of one snapshot, evaluated."""
+
+    def __init__(self) -> None:
+        self._lock = Lock()
+        self._key_to_bitmap: OrderedDict[str, Bools] = OrderedDict()
+
+    def get(self, key: str, make: Callable[[], Bools]) -> Bools:
+        with self._lock:
+            found = self._key_to_bitmap.get(key)
+            if found is not None:
+                self._key_to_bitmap.move_to_end(key)
+                return found
+        made = make()
+        with self._lock:
+            self._key_to_bitmap[key] = made
+            while len(self._key_to_bitmap) > _BITMAPS_KEPT:
+                self._key_to_bitmap.popitem(last=False)
+        return made
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """One state of a pool.
+
+    Attributes
+    ----------
+    version : int
+        Every change up to this pool version is in it.
+    seqs : int64 array, shape (n,)
+        The example version that owns each row; -1 where the row is not live.
+    live : bool array, shape (n,)
+    approved : bool array, shape (n,)
+        Live, approved and with outputs: what is chosen from by default.
+    truncated : bool array, shape (n,)
+    field_to_column : mapping
+        ``id``, ``label``, ``split``, ``status``, ``group``, ``subject_id`` and ``metadata.*``.
+    dense : DenseIndex or None
+        None while the pool holds no vector.
+    tokens : TokenView or None
+        None where the embedder gives no token vectors.
+    """
+
+    version: int
+    seqs: Int64s
+    live: Bools
+    approved: Bools
+    truncated: Bools
+    hashes: Hashes
+    field_to_column: Mapping[str, Column]
+    dense: DenseIndex | None
+    tokens: TokenView | None
+    sample: Sample | None
+    find_lexical: Callable[["Snapshot", bool], LexicalIndex | None]
+    approved_rows: Int64s = field(init=False)
+    _bitmaps: _Bitmaps = field(default_factory=_Bitmaps, init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "approved_rows", np.flatnonzero(self.approved))
+
+    def __len__(self) -> int:
+        return len(self.seqs)
+
+    @property
+    def examples(self) -> int:
+        """Live examples."""
+        return int(np.count_nonzero(self.live))
+
+    def lexical(self, *, current: bool) -> LexicalIndex | None:
+        """Return the BM25 index.
+
+        Parameters
+        ----------
+        current : bool
+            True waits for an index of exactly this snapshot. False takes the newest one that is ready,
+            which may lack the latest rows, or None: enough to propose candidates.
+        """
+        return self.find_lexical(self, current)
+
+    def eligible(self, expression: Filter | None, exclusions: Exclusions) -> Eligible:
+        """Return the rows that pass a filter and the exclusions.
+
+        Without a condition on ``status`` only approved examples pass. Filter bitmaps are cached.
+        """
+        n = len(self)
+        if expression is None and exclusions == Exclusions():
+            return Eligible(self.approved, self.approved_rows, None, 0, ())
+        mask = self.approved
+        matched: int | None = None
+        unseen: tuple[str, ...] = ()
+        if expression is not None:
+            fields = fields_of(expression)
+            matching = self._bitmaps.get(
+                expression.model_dump_json(by_alias=True, exclude_none=True),
+                lambda: bitmap(expression, self.field_to_column, n),
+            )
+            mask = matching & (self.live if "status" in fields else self.approved)
+            matched = int(np.count_nonzero(mask))
+            unseen = tuple(sorted(fields - self.field_to_column.keys()))
+        left_out = self._left_out(exclusions)
+        excluded = 0
+        if left_out is not None:
+            excluded = int(np.count_nonzero(mask & left_out))
+            mask = mask & ~left_out
+        return Eligible(mask, np.flatnonzero(mask), matched, excluded, unseen)
+
+    def matching_seqs(self, expression: Filter) -> Int64s:
+        """Return the example versions that match a filter, of any status."""
+        return self.seqs[bitmap(expression, self.field_to_column, len(self)) & self.live]
+
+    def _left_out(self, exclusions: Exclusions) -> Bools | None:
+        parts: list[Bools] = []
+        if ids := list(exclusions.ids):
+            parts.append(np.isin(self.hashes.ids, np.array([hash64(one) for one in ids], np.uint64)))
+        if contents := list(exclusions.content_hashes):
+            parts.append(
+                np.isin(self.hashes.contents, np.array([hash64(one) for one in contents], np.uint64))
+            )
+        if exclusions.input_hash is not None:
+            parts.append(self.hashes.inputs == np.uint64(hash64(exclusions.input_hash)))
+        for name, wanted in (("group", exclusions.groups), ("split", exclusions.splits)):
+            column, values = self.field_to_column.get(name), set(wanted)
+            if column is not None and values:
+                codes = [code for code, value in enumerate(column.values) if value in values]
+                parts.append(np.isin(column.codes, codes))
+        if not parts:
+            return None
+        left_out: Bools = np.logical_or.reduce(parts)
+        return left_out

@@ -1,0 +1,170 @@
+"""The tables. A change here needs a migration in ``migrations/versions`` and a new `HEAD`."""
+
+from datetime import UTC, datetime
+from typing import Any, Final
+
+from sqlalchemy import (
+    JSON,
+    BigInteger,
+    Boolean,
+    Column,
+    DateTime,
+    Dialect,
+    ForeignKey,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    Table,
+    Text,
+    TypeDecorator,
+    text,
+)
+
+from kshot.errors import InvalidInput
+
+HEAD: Final = "0001"
+"""The schema revision that this code reads and writes."""
+
+VERSION_TABLE: Final = "kshot_schema"
+"""Where Alembic keeps the revision; a database without it is no kshot store."""
+
+
+class UtcDateTime(TypeDecorator[datetime]):
+    """A timezone-aware UTC time; SQLite keeps no zone, so it is put back when read."""
+
+    impl = DateTime(timezone=True)
+    cache_ok = True
+
+    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> datetime | None:  # noqa: ARG002  # SQLAlchemy's signature
+        """Refuse a naive time, store any other as UTC."""
+        if value is None:
+            return None
+        if value.tzinfo is None:
+            raise InvalidInput(f"time {value.isoformat()} has no timezone, wanted a timezone-aware one")
+        return value.astimezone(UTC)
+
+    def process_result_value(self, value: datetime | None, dialect: Dialect) -> datetime | None:  # noqa: ARG002  # SQLAlchemy's signature
+        """Return an aware UTC time."""
+        if value is None:
+            return None
+        return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
+
+
+# SQLite numbers rows by itself only in a column declared exactly INTEGER, which holds 64 bits there.
+_Key = BigInteger().with_variant(Integer(), "sqlite")
+
+
+def _json(name: str, *, nullable: bool = True) -> Column[Any]:
+    return Column(name, JSON(none_as_null=True), nullable=nullable)
+
+
+metadata = MetaData()
+
+counters = Table(
+    "counters",
+    metadata,
+    Column("name", Text, primary_key=True),
+    Column("value", BigInteger, nullable=False),
+)
+"""Numbers given out so far. A row of its own, since a deleted row's number must never come back."""
+
+pools = Table(
+    "pools",
+    metadata,
+    Column("id", _Key, primary_key=True),
+    Column("name", Text, nullable=False, unique=True),
+    _json("settings", nullable=False),
+    Column("embedder_fingerprint", Text),
+    Column("dimension", Integer),
+    Column("version", BigInteger, nullable=False),
+    Column("created_at", UtcDateTime, nullable=False),
+    Column("updated_at", UtcDateTime, nullable=False),
+    sqlite_autoincrement=True,
+)
+
+_LIVE = text("removed_in IS NULL")
+_PAST = text("removed_in IS NOT NULL")
+
+examples = Table(
+    "examples",
+    metadata,
+    Column("seq", _Key, primary_key=True, autoincrement=False),
+    Column("pool_id", _Key, ForeignKey("pools.id", ondelete="CASCADE"), nullable=False),
+    Column("id", Text, nullable=False),
+    Column("feature_seq", BigInteger, nullable=False),
+    Column("added_in", BigInteger, nullable=False),
+    Column("removed_in", BigInteger),
+    Column("status", Text, nullable=False),
+    Column("split", Text),
+    Column("subject_id", Text),
+    Column("group", Text),
+    # Empty once the example was erased, as is every column below that holds content.
+    Column("content_hash", Text),
+    Column("input_hash", Text),
+    Column("created_at", UtcDateTime, nullable=False),
+    Column("updated_at", UtcDateTime, nullable=False),
+    # A copy of outputs that are a short text (labels), so that reading headers touches no long cell.
+    Column("short_outputs", Text),
+    # The long cells come last: SQLite walks over everything that stands before the cell it wants.
+    _json("metadata"),
+    _json("outputs"),
+    _json("inputs"),
+    Column("vector", LargeBinary),
+    Index("examples_live_id", "pool_id", "id", unique=True, sqlite_where=_LIVE, postgresql_where=_LIVE),
+    Index("examples_past_id", "pool_id", "id", "removed_in", sqlite_where=_PAST, postgresql_where=_PAST),
+    Index("examples_live_seq", "pool_id", "seq", sqlite_where=_LIVE, postgresql_where=_LIVE),
+    Index("examples_feature_seq", "pool_id", "feature_seq"),
+    Index("examples_added_in", "pool_id", "added_in"),
+    Index("examples_removed_in", "pool_id", "removed_in", sqlite_where=_PAST, postgresql_where=_PAST),
+    Index("examples_content_hash", "pool_id", "content_hash"),
+    Index("examples_subject_id", "pool_id", "subject_id", "removed_in"),
+)
+"""One row per version of an example: live while ``removed_in`` is null, a tombstone once its content is."""
+
+selections = Table(
+    "selections",
+    metadata,
+    Column("id", Text, primary_key=True),
+    Column("pool_id", _Key, ForeignKey("pools.id", ondelete="CASCADE"), nullable=False, index=True),
+    Column("pool_version", BigInteger, nullable=False),
+    Column("created_at", UtcDateTime, nullable=False, index=True),
+    Column("method", Text, nullable=False),
+    _json("request", nullable=False),
+    _json("demonstrations", nullable=False),
+    _json("query"),
+    Column("abstained", Boolean, nullable=False),
+)
+
+jobs = Table(
+    "jobs",
+    metadata,
+    Column("number", _Key, primary_key=True),
+    Column("id", Text, nullable=False, unique=True),
+    Column("kind", Text, nullable=False),
+    # A job outlives its pool, so that whoever waits for it learns how it ended.
+    Column("pool_id", _Key, ForeignKey("pools.id", ondelete="SET NULL"), index=True),
+    _json("params", nullable=False),
+    Column("state", Text, nullable=False, index=True),
+    Column("done", BigInteger, nullable=False),
+    Column("total", BigInteger),
+    Column("phase", Text),
+    _json("result"),
+    _json("error"),
+    Column("created_at", UtcDateTime, nullable=False),
+    Column("updated_at", UtcDateTime, nullable=False),
+    sqlite_autoincrement=True,
+)
+"""``number`` orders the jobs by age and is the cursor of their pages."""
+
+idempotency_keys = Table(
+    "idempotency_keys",
+    metadata,
+    Column("scope", Text, primary_key=True),
+    Column("key", Text, primary_key=True),
+    Column("body_hash", Text, nullable=False),
+    # Both empty while the first request is in flight.
+    Column("status_code", Integer),
+    _json("response"),
+    Column("created_at", UtcDateTime, nullable=False, index=True),
+)

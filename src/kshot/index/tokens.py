@@ -1,0 +1,148 @@
+"""Token vectors of a pool: float16 on disk, decoded where they are used.
+
+Tokens lie in parts, one per segment. Small pools keep a decoded float32 copy in memory; larger ones decode
+the rows that a query touches.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import faiss as faiss_module
+import numpy as np
+from numpy.typing import NDArray
+
+from kshot.arrays import Float32s, Int64s
+from kshot.selectors.late_interaction import maxsim
+
+# The SWIG module's own type hints are incomplete.
+faiss: Any = faiss_module
+DECODED_BYTES = 512 * 1024 * 1024
+"""Largest float32 copy of a pool's tokens that is kept in memory."""
+_CHUNK_TOKENS = 16_384
+_CHUNK_ROWS = 1024
+
+
+def decode(tokens: NDArray[np.float16]) -> Float32s:
+    """Widen float16 to float32, exactly.
+
+    faiss' codec uses the processor's conversion; NumPy's ``astype`` takes 1.6 times as long on one core.
+    """
+    count, dimension = tokens.shape
+    wide = np.empty((count, dimension), np.float32)
+    if count:
+        codes = np.ascontiguousarray(tokens)
+        codec = faiss.ScalarQuantizer(dimension, faiss.ScalarQuantizer.QT_fp16)
+        codec.decode_c(faiss.swig_ptr(codes.view(np.uint8)), faiss.swig_ptr(wide), count)
+    return wide
+
+
+@dataclass(frozen=True, slots=True)
+class TokenPart:
+    """Tokens of the rows of one segment.
+
+    Attributes
+    ----------
+    tokens : float16 array, shape (t, d)
+    offsets : int64 array, shape (rows + 1,)
+    decoded : float32 array, shape (t, d), or None
+    """
+
+    tokens: NDArray[np.float16]
+    offsets: Int64s
+    decoded: Float32s | None = None
+
+    @property
+    def rows(self) -> int:
+        """Number of rows in this part."""
+        return len(self.offsets) - 1
+
+    def take(self, rows: Int64s) -> tuple[Float32s, Int64s]:
+        """Return the tokens of some rows, one row after the other, and their offsets."""
+        starts, lengths = self.offsets[rows], self.offsets[rows + 1] - self.offsets[rows]
+        offsets = np.concatenate([np.zeros(1, np.int64), np.cumsum(lengths)])
+        positions = np.repeat(starts - offsets[:-1], lengths) + np.arange(offsets[-1])
+        if self.decoded is not None:
+            return self.decoded[positions], offsets
+        return decode(self.tokens[positions]), offsets
+
+    def chunks(self) -> Iterator[tuple[int, int, Float32s, Int64s]]:
+        """Yield (first row, last row, tokens, offsets) over the whole part in bounded pieces."""
+        first = 0
+        while first < self.rows:
+            limit = self.offsets[first] + _CHUNK_TOKENS
+            last = max(first + 1, int(np.searchsorted(self.offsets, limit, side="right")) - 1)
+            start, stop = int(self.offsets[first]), int(self.offsets[last])
+            source = self.decoded[start:stop] if self.decoded is not None else decode(self.tokens[start:stop])
+            yield first, last, source, self.offsets[first : last + 1] - start
+            first = last
+
+
+class TokenView:
+    """Immutable token vectors of the first n rows of a pool."""
+
+    def __init__(self, parts: Sequence[TokenPart]) -> None:
+        self.parts = tuple(parts)
+        self._starts = np.concatenate(
+            [np.zeros(1, np.int64), np.cumsum([part.rows for part in parts], dtype=np.int64)]
+        )
+
+    def __len__(self) -> int:
+        return int(self._starts[-1])
+
+    @property
+    def count(self) -> int:
+        """Number of token vectors."""
+        return sum(int(part.offsets[-1]) for part in self.parts)
+
+    def take(self, rows: Int64s) -> tuple[Float32s, Int64s]:
+        """Return the tokens of ``rows`` (ascending) as float32, with offsets of shape (len(rows) + 1,)."""
+        pieces = [part.take(local) for part, local, _ in self._split(rows)]
+        if len(pieces) == 1:
+            return pieces[0]
+        lengths = np.concatenate([np.diff(offsets) for _, offsets in pieces] or [np.empty(0, np.int64)])
+        offsets = np.concatenate([np.zeros(1, np.int64), np.cumsum(lengths, dtype=np.int64)])
+        return np.concatenate([tokens for tokens, _ in pieces]), offsets
+
+    def partial_scores(self, query_tokens: Float32s, weights: Float32s, rows: Int64s) -> Float32s:
+        """Return ``weights[i] * max_j cos(x_i, z_j)`` for every query token i and every row z.
+
+        Parameters
+        ----------
+        query_tokens : float32 array, shape (L, d)
+            Unit rows.
+        weights : float32 array, shape (L,)
+        rows : int64 array, shape (m,)
+            Ascending.
+
+        Returns
+        -------
+        float32 array, shape (m, L)
+
+        Notes
+        -----
+        O(tokens of the rows x L x d), exact up to the float16 storage of the tokens.
+        """
+        # Column-major, as `maxsim` answers and `coverage_greedy` reads.
+        scores = np.empty((len(query_tokens), len(rows)), np.float32).T
+        for part, local, place in self._split(rows):
+            if len(local) > part.rows // 2:
+                whole = np.empty((len(query_tokens), part.rows), np.float32).T
+                for first, last, tokens, offsets in part.chunks():
+                    whole[first:last] = maxsim(query_tokens, tokens, offsets, weights)
+                scores[place] = whole if len(local) == part.rows else whole[local]
+            else:
+                for start in range(0, len(local), _CHUNK_ROWS):
+                    piece = local[start : start + _CHUNK_ROWS]
+                    tokens, offsets = part.take(piece)
+                    target = slice(place.start + start, place.start + start + len(piece))
+                    scores[target] = maxsim(query_tokens, tokens, offsets, weights)
+        return scores
+
+    def _split(self, rows: Int64s) -> Iterator[tuple[TokenPart, Int64s, slice]]:
+        """Yield (part, rows within it, where they stand in ``rows``)."""
+        bounds = np.searchsorted(rows, self._starts)
+        for number, part in enumerate(self.parts):
+            first, last = int(bounds[number]), int(bounds[number + 1])
+            if first < last:
+                yield part, rows[first:last] - self._starts[number], slice(first, last)

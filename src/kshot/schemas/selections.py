@@ -1,0 +1,281 @@
+"""`select`, `search` and `render` on the wire."""
+
+from datetime import datetime
+from typing import Annotated, Any, Literal
+
+from pydantic import BeforeValidator, ConfigDict, Field
+
+from kshot.records import Content
+from kshot.schemas.base import ContentIn, ExampleId, Notice, Reply, Request, Vector
+from kshot.schemas.filters import Filter, check_size
+from kshot.schemas.pools import OrderName, PackingName
+
+
+def _small(value: Any) -> Any:
+    check_size(value)
+    return value
+
+
+SizedFilter = Annotated[Filter, BeforeValidator(_small)]
+Seed = Annotated[int, Field(ge=0, le=2**63 - 1)]
+
+
+class MethodSpec(Request):
+    """A method with parameters: ``{"type": "mmr", "diversity": 0.2}``; see ``GET /v1/selectors``."""
+
+    model_config = ConfigDict(extra="allow", strict=True, frozen=True)
+
+    type: Annotated[str, Field(min_length=1, max_length=100)]
+
+
+class Exclude(Request):
+    """Examples that must not be chosen."""
+
+    ids: Annotated[list[ExampleId], Field(max_length=10_000)] = []
+    content_hashes: Annotated[list[str], Field(max_length=10_000)] = []
+    groups: Annotated[list[str], Field(max_length=10_000)] = []
+    splits: Annotated[list[str], Field(max_length=100)] = []
+    same_content: bool = Field(default=False, description="leave out examples whose inputs equal the query")
+
+
+class RandomOrder(Request):
+    """A shuffled prompt order with a seed of its own."""
+
+    type: Literal["random"]
+    seed: Seed = 0
+
+
+class Stable(Request):
+    """A core of the pool that is the same for every query and stands first, so that prefixes can be cached."""
+
+    k: Annotated[int, Field(ge=1, le=1000)]
+
+
+class Query(Request):
+    """What is asked for: inputs as in the pool's examples, or the caller's own vector, or both."""
+
+    inputs: ContentIn | None = None
+    vector: Vector | None = None
+    filter: SizedFilter | None = None
+    exclude: Exclude = Exclude()
+
+
+class SelectRequest(Query):
+    """Body of ``POST /v1/pools/{pool}/select``; everything but the query has a default."""
+
+    k: Annotated[int, Field(ge=1, le=1000)] | None = Field(default=None, description="default: the pool's, 8")
+    max_tokens: Annotated[int, Field(ge=1, le=10_000_000)] | None = Field(
+        default=None, description="limit for all demonstrations together, separators included"
+    )
+    packing: PackingName | None = None
+    method: str | MethodSpec | None = None
+    min_score: Annotated[float, Field(ge=-1, le=1)] | None = Field(
+        default=None, description="least cosine similarity to the query"
+    )
+    order: OrderName | RandomOrder | None = None
+    stable: Stable | None = None
+    seed: Seed = 0
+    explain: bool = False
+    durable: bool = Field(default=False, description="wait until the selection itself is on disk")
+
+
+class RenderedTurn(Reply):
+    """One demonstration through the pool's own prompt template."""
+
+    input: str
+    output: str
+    text: str
+
+
+class Demonstration(Reply):
+    """One chosen example, at its place in the prompt."""
+
+    id: str
+    rank: int = Field(description="place in the prompt, from 0")
+    part: Literal["stable", "dynamic"]
+    inputs: Content
+    outputs: Content | None
+    metadata: dict[str, Any]
+    score: float = Field(description="instance relevance by the method's own measure")
+    gain: float = Field(description="increase of the method's objective when it was picked")
+    similarity: float | None = Field(description="cosine to the query; null without vectors")
+    tokens: int
+    label: str | None = None
+    rendered: RenderedTurn | None = Field(
+        default=None, description="only where the pool has its own template"
+    )
+
+
+class Usage(Reply):
+    """What the set costs."""
+
+    tokens: int
+    estimated: bool = Field(description="true when no tokenizer is set and lengths are characters / 3.5")
+    eligible: int = Field(description="rows left by filter, exclusions and min_score")
+    candidates: int
+
+
+class SetStatistics(Reply):
+    """How the chosen demonstrations relate to one another."""
+
+    mean_pairwise: float | None = Field(description="mean cosine between two of them")
+    labels: dict[str, int]
+
+
+class Rejected(Reply):
+    """A candidate that came close."""
+
+    id: str
+    score: float
+    reason: str
+
+
+class Explanation(Reply):
+    """Why these: the method's own facts, and the runners-up."""
+
+    method: str
+    params: dict[str, Any]
+    diagnostics: dict[str, Any]
+    filter_matched: int | None
+    excluded: int
+    rejected: list[Rejected]
+
+
+class Frame(Reply):
+    """The parts of the prompt around the demonstrations; only where the pool has its own template."""
+
+    system: str | None
+    separator: str
+    query_input: str | None
+    query_text: str | None
+
+
+class SelectionReply(Reply):
+    """The best set for one query, in prompt order."""
+
+    selection_id: str
+    pool: str
+    pool_version: int
+    method: str
+    demonstrations: list[Demonstration]
+    usage: Usage
+    set: SetStatistics
+    prefix_hash: str | None = Field(description="of the stable part as rendered; null without one")
+    timing_ms: dict[str, float]
+    degraded: bool = False
+    abstained: bool = False
+    warnings: list[Notice] = []
+    frame: Frame | None = None
+    explain: Explanation | None = None
+
+
+class BatchRequest(Request):
+    """Body of ``select:batch``: shared options, one query each; a bad query fails alone."""
+
+    queries: Annotated[list[Any], Field(min_length=1, max_length=1000)]
+
+
+class BatchItem(Reply):
+    """One answer of a batch: a selection, or the problem that kept it from one."""
+
+    selection: SelectionReply | None = None
+    error: dict[str, Any] | None = None
+
+
+class BatchReply(Reply):
+    """Answers in the order of the queries."""
+
+    results: list[BatchItem]
+
+
+class SearchRequest(Query):
+    """Body of ``search``: the plain nearest neighbours."""
+
+    k: Annotated[int, Field(ge=1, le=1000)] = 10
+
+
+class Hit(Reply):
+    """One neighbour."""
+
+    id: str
+    similarity: float
+    inputs: Content
+    outputs: Content | None
+    metadata: dict[str, Any]
+    label: str | None = None
+
+
+class SearchReply(Reply):
+    """Neighbours, nearest first."""
+
+    pool: str
+    pool_version: int
+    hits: list[Hit]
+    timing_ms: dict[str, float]
+    warnings: list[Notice] = []
+
+
+class RenderRequest(SelectRequest):
+    """Body of ``render``: a selection put into a prompt."""
+
+    format: Literal["messages", "anthropic", "text"] = "messages"
+    style: Literal["turns", "inline"] = Field(
+        default="turns", description="demonstrations as user/assistant turns, or inside one user message"
+    )
+
+
+class Message(Reply):
+    """One chat message."""
+
+    role: Literal["system", "user", "assistant"]
+    content: str
+
+
+class RenderReply(Reply):
+    """A prompt ready to be sent, and the selection it was made from."""
+
+    selection: SelectionReply
+    messages: list[Message] | None = None
+    system: str | None = Field(default=None, description="apart from the messages in the anthropic format")
+    text: str | None = None
+    tokens: int
+    estimated: bool
+
+
+class StoredDemonstration(Reply):
+    """A demonstration as it was recorded."""
+
+    id: str
+    seq: int
+    score: float
+    gain: float
+    part: Literal["stable", "dynamic"]
+
+
+class StoredSelection(Reply):
+    """A recorded selection."""
+
+    selection_id: str
+    pool: str
+    pool_version: int
+    created_at: datetime
+    method: str
+    request: dict[str, Any]
+    demonstrations: list[StoredDemonstration]
+    query: Content | None
+    abstained: bool
+
+
+class SelectorInfo(Reply):
+    """A method: its name, what it does, its parameters."""
+
+    name: str
+    summary: str
+    parameters: dict[str, Any] = Field(description="JSON schema of the parameters")
+    needs: list[str]
+
+
+class SelectorList(Reply):
+    """Every method that this server knows."""
+
+    data: list[SelectorInfo]

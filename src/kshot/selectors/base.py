@@ -1,0 +1,130 @@
+"""The selector contract, and how hyper-parameters are declared."""
+
+import operator
+from dataclasses import Field, field, fields
+from typing import Any, ClassVar, Protocol, TypeVar
+
+import numpy as np
+
+from kshot.arrays import Candidates, Feature, Picks
+from kshot.errors import FieldError, InvalidInput, InvalidParameter
+
+T = TypeVar("T")
+
+
+class Selector(Protocol):
+    """Chooses k of n candidates for one query.
+
+    A selector is a frozen dataclass: its fields are hyper-parameters (declare them with `parameter`), it
+    holds no state between calls, and one instance may serve any number of threads. Callers may rely on
+    this:
+
+    - ``indices`` are distinct and in pick order; fewer than ``k`` only if fewer candidates exist;
+    - the same candidates, k and generator state give the same picks; deterministic methods ignore ``rng``;
+    - ties go to the lowest index; inputs are never changed in place;
+    - one candidate, identical candidates and all-zero scores are valid input.
+    """
+
+    pool_wide: ClassVar[bool]
+    """True if a shortlist would change the result: the index then passes every eligible row."""
+
+    @property
+    def needs(self) -> frozenset[Feature]:
+        """Features without which ``select`` cannot run; the index computes no others.
+
+        A class constant for most selectors; a property where it follows from the hyper-parameters. Ask the
+        instance, not the class.
+        """
+        ...
+
+    def select(self, candidates: Candidates, k: int, rng: np.random.Generator) -> Picks:
+        """Return at most ``k`` picks, ``k >= 1``."""
+        ...
+
+
+def parameter(
+    default: T,
+    *,
+    description: str,
+    ge: float | None = None,
+    gt: float | None = None,
+    le: float | None = None,
+) -> T:
+    """Declare a hyper-parameter: its default, its meaning and its range, once for library and HTTP alike."""
+    metadata = {"description": description, "ge": ge, "gt": gt, "le": le}
+    return field(default=default, metadata=metadata)
+
+
+def require_part(part: T | None, feature: Feature) -> T:
+    """Return a part of `Candidates` that a selector cannot do without.
+
+    Raises
+    ------
+    InvalidInput
+        The part is None: the pool lacks the feature, or the caller did not ask for what `Selector.needs`
+        says.
+    """
+    if part is None:
+        raise InvalidInput(f"the method needs the candidates' {feature}, and they come without")
+    return part
+
+
+def require_count(k: int) -> None:
+    """Refuse to choose fewer than one demonstration.
+
+    Raises
+    ------
+    InvalidParameter
+        ``k`` is below 1.
+    """
+    if k < 1:
+        raise InvalidParameter(
+            f"k is {k}, allowed >= 1", errors=[FieldError("/k", f"received {k}, allowed >= 1")]
+        )
+
+
+def _violation(item: Field[Any], value: object) -> str | None:
+    bounds = item.metadata
+    if value is None or isinstance(value, bool) or not isinstance(value, int | float):
+        return None
+    if not np.isfinite(value):
+        return "a finite number"
+    for key, holds, sign in (("ge", operator.ge, ">="), ("gt", operator.gt, ">"), ("le", operator.le, "<=")):
+        bound = bounds.get(key)
+        if bound is not None and not holds(value, bound):
+            return f"{sign} {bound:g}"
+    return None
+
+
+def check_parameters(selector: Any) -> None:
+    """Refuse hyper-parameters outside their declared range; call it in ``__post_init__``.
+
+    Raises
+    ------
+    InvalidParameter
+        Names every refused field with the value received and the bound.
+    """
+    refused = []
+    for item in fields(selector):
+        value = getattr(selector, item.name)
+        wanted = _violation(item, value)
+        if wanted is not None:
+            refused.append(FieldError(f"/method/{item.name}", f"received {value!r}, allowed {wanted}"))
+    if refused:
+        raise InvalidParameter(
+            "; ".join(f"{error.pointer.rsplit('/', 1)[1]}: {error.message}" for error in refused),
+            errors=refused,
+        )
+
+
+def require_any_weight(selector: Any, *names: str) -> None:
+    """Refuse a weighted sum whose weights are all 0, as it would rank nothing.
+
+    Raises
+    ------
+    InvalidParameter
+        Every named field is 0.
+    """
+    if not any(getattr(selector, name) for name in names):
+        message = f"{', '.join(names)} are all 0, allowed at least one above 0"
+        raise InvalidParameter(message, errors=[FieldError(f"/method/{names[0]}", message)])

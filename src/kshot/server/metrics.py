@@ -1,0 +1,81 @@
+"""Prometheus metrics of one app, in a registry of their own.
+
+Label values come from a bounded set: pools, methods, phases, route templates. Never from a text or an id.
+"""
+
+from collections.abc import Mapping
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector, generate_latest
+from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
+
+_BUCKETS_S = (0.0005, 0.001, 0.002, 0.004, 0.008, 0.016, 0.032, 0.064, 0.128, 0.256, 0.512, 1.0, 4.0)
+_METHODS = frozenset({"GET", "POST", "PATCH", "PUT", "DELETE", "HEAD", "OPTIONS"})
+
+
+class Metrics:
+    """What the service counts and times; services call the verbs, ``/metrics`` calls `render`."""
+
+    media_type = CONTENT_TYPE_PLAIN_0_0_4
+
+    def __init__(self) -> None:
+        registry = CollectorRegistry()
+        self._registry = registry
+        ProcessCollector(registry=registry)
+        self._select_seconds = Histogram(
+            "kshot_select_seconds",
+            "Time of one phase of a selection.",
+            ("pool", "method", "phase"),
+            buckets=_BUCKETS_S,
+            registry=registry,
+        )
+        self._selects = Counter(
+            "kshot_select", "Selections by outcome.", ("pool", "outcome"), registry=registry
+        )
+        self._request_seconds = Histogram(
+            "kshot_http_request_seconds",
+            "Time from the first byte of a request to the last of its answer.",
+            ("method", "route"),
+            buckets=_BUCKETS_S,
+            registry=registry,
+        )
+        self._requests = Counter(
+            "kshot_http_requests", "Requests by answer.", ("method", "route", "status"), registry=registry
+        )
+        self._index_examples = Gauge(
+            "kshot_index_examples", "Examples that can be selected.", ("pool",), registry=registry
+        )
+        self._queue_depth = Gauge(
+            "kshot_queue_depth", "Work waiting or running, by queue.", ("queue",), registry=registry
+        )
+
+    def select_timed(self, pool: str, method: str, timing_ms: Mapping[str, float]) -> None:
+        """Record how long each phase of one selection took, in milliseconds."""
+        for phase, took_ms in timing_ms.items():
+            self._select_seconds.labels(pool, method, phase).observe(took_ms / 1000)
+
+    def select_ended(self, pool: str, outcome: str) -> None:
+        """Count one selection; outcome is ok, degraded, abstained or error."""
+        self._selects.labels(pool, outcome).inc()
+
+    def request_ended(self, method: str, route: str, status: int, took_s: float) -> None:
+        """Count and time one request; ``route`` is the template, not the path."""
+        method = method if method in _METHODS else "other"
+        self._request_seconds.labels(method, route).observe(took_s)
+        self._requests.labels(method, route, str(status)).inc()
+
+    def index_holds(self, pool: str, examples: int) -> None:
+        """Set how many examples of a pool can be selected."""
+        self._index_examples.labels(pool).set(examples)
+
+    def queue_holds(self, queue: str, depth: int) -> None:
+        """Set how much work a queue holds."""
+        self._queue_depth.labels(queue).set(depth)
+
+    def forget_pool(self, pool: str) -> None:
+        """Drop every series of a deleted pool."""
+        for metric in (self._select_seconds, self._selects, self._index_examples):
+            metric.remove_by_labels({"pool": pool})
+
+    def render(self) -> bytes:
+        """Return every metric in the text format of Prometheus."""
+        return generate_latest(self._registry)

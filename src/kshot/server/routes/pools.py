@@ -1,0 +1,65 @@
+"""Pools: create, list, describe, change, delete."""
+
+from urllib.parse import quote
+
+from fastapi import APIRouter, Request, Response
+
+from kshot.errors import Conflict, IdempotencyConflict, MissingDependency, PoolExists, PoolNotFound
+from kshot.schemas.pools import PoolCreate, PoolInfo, PoolList, PoolPatch, PoolStats
+from kshot.server.bodies import read_model, reply
+from kshot.server.idempotency import once
+from kshot.server.openapi import contract
+from kshot.server.routes.common import Page, services
+
+router = APIRouter(prefix="/v1/pools", tags=["pools"])
+
+
+@router.post(
+    "",
+    status_code=201,
+    response_model=PoolInfo,
+    **contract(body=PoolCreate, problems=(PoolExists, IdempotencyConflict, MissingDependency)),
+)
+async def create_pool(request: Request) -> Response:
+    """Create a pool; everything but its name has a default."""
+
+    async def work() -> Response:
+        body = await read_model(request, PoolCreate)
+        pool = await services(request).pools.create(body)
+        return reply(pool, status=201, headers={"Location": f"/v1/pools/{quote(pool.name)}"})
+
+    return await once(services(request).idempotency, request, work)
+
+
+@router.get("", response_model=PoolList, **contract())
+async def list_pools(request: Request, page: Page) -> Response:
+    """List pools in alphabetical order."""
+    return reply(await services(request).pools.list(page.cursor, page.limit))
+
+
+@router.get("/{pool}", response_model=PoolInfo, **contract(problems=(PoolNotFound,)))
+async def get_pool(pool: str, request: Request) -> Response:
+    """Describe a pool."""
+    return reply(await services(request).pools.get(pool))
+
+
+@router.patch(
+    "/{pool}", response_model=PoolInfo, **contract(body=PoolPatch, problems=(PoolNotFound, Conflict))
+)
+async def patch_pool(pool: str, request: Request) -> Response:
+    """Change settings of a pool; `job_id` names the job that embeds its examples again, if one is needed."""
+    body = await read_model(request, PoolPatch)
+    return reply(await services(request).pools.patch(pool, body))
+
+
+@router.delete("/{pool}", status_code=204, **contract(problems=(PoolNotFound,)))
+async def delete_pool(pool: str, request: Request) -> Response:
+    """Delete a pool with its examples, vectors and selections."""
+    await services(request).pools.delete(pool)
+    return Response(status_code=204)
+
+
+@router.get("/{pool}/stats", response_model=PoolStats, **contract(problems=(PoolNotFound,)))
+async def get_pool_stats(pool: str, request: Request) -> Response:
+    """Count what a pool holds, by status, split and label, and what it takes on disk."""
+    return reply(await services(request).pools.stats(pool))

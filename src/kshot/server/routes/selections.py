@@ -1,0 +1,95 @@
+"""Selections: the hot path, its batch, plain search, rendered prompts, and what was chosen before."""
+
+from fastapi import APIRouter, Request, Response
+
+from kshot.errors import (
+    DimensionMismatch,
+    EmbedderUnavailable,
+    InvalidFilter,
+    InvalidParameter,
+    InvalidTemplate,
+    Overloaded,
+    PoolNotFound,
+    SelectionNotFound,
+    UnknownSelector,
+)
+from kshot.schemas.selections import (
+    BatchReply,
+    BatchRequest,
+    RenderReply,
+    RenderRequest,
+    SearchReply,
+    SearchRequest,
+    SelectionReply,
+    SelectRequest,
+    StoredSelection,
+)
+from kshot.server.bodies import read_model, reply
+from kshot.server.openapi import contract
+from kshot.server.routes.common import services
+
+router = APIRouter(prefix="/v1", tags=["selections"])
+
+_PROBLEMS = (
+    PoolNotFound,
+    InvalidFilter,
+    UnknownSelector,
+    InvalidParameter,
+    DimensionMismatch,
+    Overloaded,
+    EmbedderUnavailable,
+)
+
+
+@router.post(
+    "/pools/{pool}/select",
+    response_model=SelectionReply,
+    **contract(body=SelectRequest, problems=_PROBLEMS),
+)
+async def select(pool: str, request: Request) -> Response:
+    """Choose the best set of demonstrations for one query."""
+    body = await read_model(request, SelectRequest)
+    return reply(await services(request).selections.select(pool, body))
+
+
+@router.post(
+    "/pools/{pool}/select:batch",
+    response_model=BatchReply,
+    **contract(body=BatchRequest, problems=(PoolNotFound, Overloaded, EmbedderUnavailable)),
+)
+async def select_batch(pool: str, request: Request) -> Response:
+    """Choose for many queries, each a body of `select`; a bad one fails alone."""
+    body = await read_model(request, BatchRequest)
+    return reply(await services(request).selections.select_batch(pool, body))
+
+
+@router.post(
+    "/pools/{pool}/search",
+    response_model=SearchReply,
+    **contract(body=SearchRequest, problems=_PROBLEMS),
+)
+async def search(pool: str, request: Request) -> Response:
+    """Return the plain nearest neighbours of a query."""
+    body = await read_model(request, SearchRequest)
+    return reply(await services(request).selections.search(pool, body))
+
+
+@router.post(
+    "/pools/{pool}/render",
+    response_model=RenderReply,
+    **contract(body=RenderRequest, problems=(*_PROBLEMS, InvalidTemplate)),
+)
+async def render(pool: str, request: Request) -> Response:
+    """Choose demonstrations and put them into a prompt that is ready to be sent."""
+    body = await read_model(request, RenderRequest)
+    return reply(await services(request).selections.render(pool, body))
+
+
+@router.get(
+    "/selections/{selection_id}",
+    response_model=StoredSelection,
+    **contract(problems=(SelectionNotFound,)),
+)
+async def get_selection(selection_id: str, request: Request) -> Response:
+    """Return what was chosen, from which version of the pool, and why."""
+    return reply(await services(request).selections.get(selection_id))

@@ -1,0 +1,87 @@
+"""One service per flow; `build_services` is the one place that constructs and joins them."""
+
+import asyncio
+
+from kshot.index.store import Store
+from kshot.schemas.operations import Readiness
+from kshot.server.metrics import Metrics
+from kshot.server.services.examples import ExampleService
+from kshot.server.services.indexing import Indexer
+from kshot.server.services.jobs import JobRunner, JobService
+from kshot.server.services.pools import PoolService
+from kshot.server.services.runtime import Embedders, PoolRegistry, PoolRuntime
+from kshot.server.services.selection import SelectionService
+from kshot.server.services.selection_log import SelectionLog
+from kshot.server.settings import Settings
+
+
+class Services:
+    """Everything behind the routes, and its life: `start` before the first request, `close` after the last."""
+
+    def __init__(self, settings: Settings, metrics: Metrics) -> None:
+        self._metrics = metrics
+        self.store = Store(settings.store_url)
+        self._embedders = Embedders(
+            threads=settings.threads,
+            cache_dir=settings.cache_dir,
+            query_cache_entries=settings.query_cache_entries,
+        )
+        self.registry = PoolRegistry(self.store, self._embedders, settings.data_dir / "pools")
+        self._indexer = Indexer(self.store, self._published)
+        self._runner = JobRunner(self.store, self.registry, self._indexer)
+        self._selection_log = SelectionLog(self.store, self.registry)
+        self.pools = PoolService(self.store, self.registry, self._embedders, self._runner)
+        self.examples = ExampleService(self.store, self.registry, self._indexer)
+        self.selections = SelectionService(
+            self.store,
+            self.registry,
+            self._selection_log,
+            metrics,
+            concurrency=settings.select_concurrency,
+            queue=settings.select_queue,
+        )
+        self.jobs = JobService(self.store, self._runner)
+
+    @property
+    def idempotency(self) -> Store:
+        """Where idempotency keys are kept."""
+        return self.store
+
+    async def start(self) -> None:
+        """Open every pool, reconcile it with the store, and start the threads."""
+        for runtime in await asyncio.to_thread(self.registry.open_all):
+            await asyncio.to_thread(self._indexer.recover, runtime)
+            self._published(runtime)
+        self._indexer.start()
+        self._selection_log.start()
+        self._runner.start()
+
+    async def close(self) -> None:
+        """Flush what waits and stop; a second call does nothing."""
+        await asyncio.to_thread(self._close)
+
+    async def readiness(self) -> Readiness:
+        """Check the store and the pools."""
+        checks = {"store": "ok", **{f"pool {name}": why for name, why in self.registry.problems().items()}}
+        try:
+            await asyncio.to_thread(self.store.list_pools)
+        except Exception as error:  # noqa: BLE001  (whatever it is, the store does not answer)
+            checks["store"] = type(error).__name__
+        return Readiness(ready=all(state == "ok" for state in checks.values()), checks=checks)
+
+    def _close(self) -> None:
+        self.selections.close()
+        self._runner.close()
+        self._indexer.close()
+        self._selection_log.close()
+        self._embedders.close()
+        self.store.close()
+
+    def _published(self, runtime: PoolRuntime) -> None:
+        self._metrics.index_holds(runtime.record.name, runtime.index.snapshot.examples)
+        self._metrics.queue_holds("indexing", self._indexer.depth)
+
+
+def build_services(settings: Settings, metrics: Metrics) -> Services:
+    """Construct the services of one process; the caller holds the data folder's lock."""
+    return Services(settings, metrics)

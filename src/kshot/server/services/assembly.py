@@ -1,0 +1,162 @@
+"""From chosen rows to demonstrations: texts, lengths, packing, prompt order."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from kshot.arrays import Int64s
+from kshot.formatting import Turn
+from kshot.index.columns import MISSING, flatten
+from kshot.index.snapshot import Snapshot
+from kshot.records import Example
+from kshot.schemas.pools import OrderName, PackingName
+from kshot.schemas.selections import Demonstration, RandomOrder, RenderedTurn, SetStatistics
+from kshot.selectors import pack, prompt_order
+from kshot.server.services.runtime import PoolRuntime
+
+
+@dataclass(frozen=True, slots=True)
+class Chosen:
+    """One pick with its text.
+
+    ``tokens`` is its length as it stands in the prompt, the separator included.
+    """
+
+    row: int
+    example: Example
+    turn: Turn
+    tokens: int
+    score: float
+    gain: float
+    similarity: float | None
+    label: str | None
+    is_stable: bool = False
+
+
+def measured(runtime: PoolRuntime, turns: Sequence[Turn]) -> list[int]:
+    """Count the tokens of each demonstration, its separator included."""
+    separator = runtime.templates.separator
+    return [int(count) for count in runtime.tokenizer.count([turn.text + separator for turn in turns])]
+
+
+def packed(
+    runtime: PoolRuntime,
+    stable: Sequence[Chosen],
+    dynamic: Sequence[Chosen],
+    policy: PackingName,
+    max_tokens: int | None,
+) -> tuple[list[Chosen], list[Chosen], list[Chosen]]:
+    """Fit the picks into the budget: the stable part first, then the dynamic part by the policy.
+
+    Returns
+    -------
+    stable, dynamic, dropped
+        In pick order. The joined text of what is kept is counted once more, since a tokenizer may need more
+        for the whole than for the parts; then the last picks are dropped until it fits.
+    """
+    if max_tokens is None:
+        return list(stable), list(dynamic), []
+    core = [stable[i] for i in pack("prefix_stop", [one.tokens for one in stable], max_tokens).tolist()]
+    left = max_tokens - sum(one.tokens for one in core)
+    relevance = np.array([one.score for one in dynamic], np.float64)
+    kept_places = pack(policy, [one.tokens for one in dynamic], left, relevance=relevance).tolist()
+    tail = [dynamic[i] for i in sorted(kept_places)]
+    while (core or tail) and _count_together(runtime, [*core, *tail]) > max_tokens:
+        (tail or core).pop()
+    kept = {one.row for one in (*core, *tail)}
+    return core, tail, [one for one in (*stable, *dynamic) if one.row not in kept]
+
+
+def _count_together(runtime: PoolRuntime, chosen: Sequence[Chosen]) -> int:
+    text = runtime.templates.separator.join(one.turn.text for one in chosen)
+    return int(runtime.tokenizer.count([text])[0])
+
+
+def ordered(
+    runtime: PoolRuntime,
+    snapshot: Snapshot,
+    picks: Sequence[Chosen],
+    order: OrderName | RandomOrder,
+    seed: int,
+) -> list[Chosen]:
+    """Arrange the dynamic picks for the prompt."""
+    if not picks:
+        return []
+    name = order.type if isinstance(order, RandomOrder) else order
+    rows = np.array([one.row for one in picks], np.int64)
+    places = prompt_order(
+        name,
+        np.array([one.score for one in picks], np.float64),
+        labels=_label_codes(snapshot, rows),
+        difficulty=_difficulty(runtime.settings.difficulty_field, picks),
+        lengths=np.array([one.tokens for one in picks], np.int64),
+        rng=np.random.Generator(np.random.PCG64(order.seed if isinstance(order, RandomOrder) else seed)),
+    )
+    return [picks[place] for place in places.tolist()]
+
+
+def demonstrations(chosen: Sequence[Chosen], *, rendered: bool) -> list[Demonstration]:
+    """Put picks into their wire form, in the order given."""
+    return [
+        Demonstration(
+            id=one.example.id,
+            rank=rank,
+            part="stable" if one.is_stable else "dynamic",
+            inputs=one.example.inputs,
+            outputs=one.example.outputs,
+            metadata=dict(one.example.metadata),
+            score=one.score,
+            gain=one.gain,
+            similarity=one.similarity,
+            tokens=one.tokens,
+            label=one.label,
+            rendered=RenderedTurn(input=one.turn.input, output=one.turn.output, text=one.turn.text)
+            if rendered
+            else None,
+        )
+        for rank, one in enumerate(chosen)
+    ]
+
+
+def statistics(snapshot: Snapshot, chosen: Sequence[Chosen]) -> SetStatistics:
+    """Describe the set as a whole."""
+    labels: dict[str, int] = {}
+    for one in chosen:
+        if one.label is not None:
+            labels[one.label] = labels.get(one.label, 0) + 1
+    k = len(chosen)
+    mean_pairwise = None
+    if snapshot.dense is not None and k > 1:
+        vectors = snapshot.dense.vectors[[one.row for one in chosen]].astype(np.float64)
+        total = vectors.sum(axis=0)
+        # |sum of unit vectors|^2 = k + twice the sum over pairs.
+        mean_pairwise = float((total @ total - np.einsum("ij,ij->", vectors, vectors)) / (k * (k - 1)))
+    return SetStatistics(mean_pairwise=mean_pairwise, labels=labels)
+
+
+def label_of(snapshot: Snapshot, row: int) -> str | None:
+    """Return a row's label."""
+    column = snapshot.field_to_column.get("label")
+    if column is None or column.codes[row] == MISSING:
+        return None
+    return str(column.values[column.codes[row]])
+
+
+def _label_codes(snapshot: Snapshot, rows: Int64s) -> Int64s:
+    column = snapshot.field_to_column.get("label")
+    return np.full(len(rows), MISSING, np.int64) if column is None else column.codes[rows].astype(np.int64)
+
+
+def _difficulty(field: str | None, picks: Sequence[Chosen]) -> "np.ndarray[tuple[int, ...], Any] | None":
+    """Read difficulties from the metadata; None unless every pick has a number there."""
+    if field is None:
+        return None
+    values = [_number(one.example.metadata, field) for one in picks]
+    return None if None in values else np.array(values, np.float64)
+
+
+def _number(metadata: Mapping[str, Any], field: str) -> float | None:
+    value = next((value for name, value in flatten(metadata) if name == field), None)
+    return float(value) if isinstance(value, int | float) and not isinstance(value, bool) else None

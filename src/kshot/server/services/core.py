@@ -1,0 +1,56 @@
+"""The stable core: demonstrations that are the same for every query, so that prompts share a prefix."""
+
+import threading
+from collections import OrderedDict
+
+import numpy as np
+
+from kshot.arrays import Int64s
+from kshot.index.snapshot import Eligible, Snapshot
+from kshot.selectors.representative import facility_location
+
+_KEPT = 256
+
+
+class StableCores:
+    """Chooses the cores of one pool and keeps to each for as long as all its examples can be chosen.
+
+    The core is the facility-location choice among the pool's fixed sample: the examples that best stand for
+    all. It is made once per filter and size and kept while its members stay live and eligible, so that new
+    examples do not change the prompt's prefix.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._key_to_core: OrderedDict[tuple[str, int], tuple[Int64s, Int64s]] = OrderedDict()
+
+    def rows(self, filter_key: str, snapshot: Snapshot, eligible: Eligible, k: int) -> Int64s:
+        """Return the core's rows in their fixed order; fewer than ``k`` if fewer are eligible."""
+        key = (filter_key, k)
+        with self._lock:
+            core = self._key_to_core.get(key)
+        if core is not None:
+            rows, seqs = core
+            # Rows never move; another owner means that the example was changed.
+            if (
+                rows.max(initial=-1) < len(snapshot)
+                and (snapshot.seqs[rows] == seqs).all()
+                and eligible.mask[rows].all()
+            ):
+                return rows
+        rows = _choose(snapshot, eligible, k)
+        with self._lock:
+            self._key_to_core[key] = (rows, snapshot.seqs[rows])
+            while len(self._key_to_core) > _KEPT:
+                self._key_to_core.popitem(last=False)
+        return rows
+
+
+def _choose(snapshot: Snapshot, eligible: Eligible, k: int) -> Int64s:
+    if snapshot.dense is None or snapshot.sample is None or not len(eligible.rows):
+        return np.empty(0, np.int64)
+    rows = snapshot.sample.rows[eligible.mask[snapshot.sample.rows]]
+    if len(rows) < k:
+        # A narrow filter leaves too little of the sample: look at the first eligible rows instead.
+        rows = eligible.rows[: len(snapshot.sample.rows)]
+    return rows[facility_location(snapshot.dense.vectors[rows], k).indices]

@@ -1,0 +1,133 @@
+"""What an operator may set, and the only place that reads the environment."""
+
+import ipaddress
+import os
+from collections.abc import Mapping
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator
+
+from kshot.errors import FieldError, InvalidInput
+from kshot.server.validation import field_errors
+
+DATABASE_FILE = "store.sqlite"
+_PREFIX = "KSHOT_"
+_FIELD_TO_VARIABLE = {"data_dir": "KSHOT_DATA"}
+_CLIENT_VARIABLES = {"KSHOT_BASE_URL", "KSHOT_TIMEOUT", "KSHOT_MAX_RETRIES", "KSHOT_POOL"}
+"""Read by the SDK and the command line, not by the server."""
+
+
+def _available_threads() -> int:
+    # A container's CPU set counts, not the machine's.
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _cache_dir() -> Path:
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "kshot"
+
+
+def is_loopback(host: str) -> bool:
+    """Tell whether ``host`` (a name or an address, no port) can only mean this machine."""
+    name = host.strip("[]").rstrip(".").lower()
+    if name == "localhost" or name.endswith(".localhost"):
+        return True
+    try:
+        return ipaddress.ip_address(name).is_loopback
+    except ValueError:
+        return False
+
+
+class Settings(BaseModel):
+    """Everything an operator may set; ``KSHOT_<NAME>`` in the environment, ``KSHOT_DATA`` for the folder.
+
+    Secrets are masked wherever the settings are printed.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True)
+
+    data_dir: Path = Field(default=Path("kshot-data"), description="the data folder")
+    database_url: SecretStr | None = Field(
+        default=None, description="SQLAlchemy URL of a PostgreSQL; default: SQLite inside the data folder"
+    )
+    api_key: SecretStr | None = Field(default=None, description="key that every request must carry")
+    host: str = Field(default="127.0.0.1", min_length=1)
+    port: int = Field(default=8080, ge=0, le=65535, description="0 takes a free port")
+    cache_dir: Path = Field(default_factory=_cache_dir, description="models prepared for this machine")
+    threads: int = Field(default_factory=_available_threads, ge=1, le=1024, description="for arithmetic")
+    max_body_bytes: int = Field(default=64 * 2**20, ge=1024, description="of one body; NDJSON may be longer")
+    max_line_bytes: int = Field(default=4 * 2**20, ge=1024, description="of one line of an NDJSON body")
+    query_cache_entries: int = Field(default=4096, ge=0, description="embedded queries kept; 0: none")
+    select_concurrency: int = Field(default=4, ge=1, le=1024, description="selections computed at once")
+    select_queue: int = Field(default=256, ge=0, description="selections waiting before 429 is answered")
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
+    log_format: Literal["json", "console"] = "json"
+
+    @field_validator("api_key")
+    @classmethod
+    def _can_travel_in_a_header(cls, key: SecretStr | None) -> SecretStr | None:
+        text = key.get_secret_value() if key else None
+        if text is not None and not (text and text.isascii() and text.isprintable() and " " not in text):
+            raise ValueError("must be printable ASCII without spaces")
+        return key
+
+    @field_validator("log_level", "log_format", mode="before")
+    @classmethod
+    def _any_case(cls, value: object) -> object:
+        return value.lower() if isinstance(value, str) else value
+
+    @property
+    def store_url(self) -> str:
+        """SQLAlchemy URL of the store; holds the password, so never print it."""
+        if self.database_url is not None:
+            return self.database_url.get_secret_value()
+        return f"sqlite:///{self.data_dir / DATABASE_FILE}"
+
+    @property
+    def is_public(self) -> bool:
+        """True if other machines can reach the address that the server binds."""
+        return not is_loopback(self.host)
+
+    @classmethod
+    def from_env(cls, environ: Mapping[str, str] | None = None, **overrides: Any) -> "Settings":
+        """Read ``KSHOT_*``; an override that is not None wins over the environment.
+
+        Raises
+        ------
+        InvalidInput
+            Names each refused variable or override, what it holds and what is allowed; secrets are not shown.
+        """
+        environ = os.environ if environ is None else environ
+        values: dict[str, Any] = {
+            name: environ[variable] for name, variable in variables().items() if environ.get(variable)
+        }
+        values.update({name: value for name, value in overrides.items() if value is not None})
+        try:
+            return cls.model_validate(values)
+        except ValidationError as error:
+            refused = [_named(item, overrides) for item in field_errors(error, cls, values)]
+            text = "; ".join(f"{item.pointer} {item.message}" for item in refused)
+            raise InvalidInput(f"settings: {text}", errors=refused) from None
+
+
+def variables() -> dict[str, str]:
+    """Map each setting to its environment variable."""
+    return {name: _FIELD_TO_VARIABLE.get(name, _PREFIX + name.upper()) for name in Settings.model_fields}
+
+
+def unknown_variables(environ: Mapping[str, str] | None = None) -> dict[str, str | None]:
+    """Map each ``KSHOT_*`` variable that nothing reads to the one that was probably meant."""
+    known = {*variables().values(), *_CLIENT_VARIABLES}
+    names = os.environ if environ is None else environ
+    unknown = (name for name in sorted(names) if name.startswith(_PREFIX) and name not in known)
+    return {name: next(iter(get_close_matches(name, known, n=1)), None) for name in unknown}
+
+
+def _named(item: FieldError, overrides: Mapping[str, Any]) -> FieldError:
+    name = item.pointer.split("/")[1] if item.pointer else ""
+    is_secret = name in {"api_key", "database_url"}
+    message = "is not usable: printable ASCII without spaces" if is_secret else item.message
+    return FieldError(
+        name if overrides.get(name) is not None else variables().get(name, name), message, item.code
+    )

@@ -1,0 +1,130 @@
+"""Slow, obvious versions of the algorithms: loops and dictionaries that can be checked by reading."""
+
+import itertools
+import math
+from collections import Counter
+
+import numpy as np
+
+
+def top_k(scores, k):
+    return sorted(range(len(scores)), key=lambda i: (-scores[i], i))[:k]
+
+
+def mmr(relevance, vectors, k, diversity):
+    """Recompute every similarity to every chosen row at every step."""
+    chosen = [top_k(relevance, 1)[0]]
+    while len(chosen) < min(k, len(relevance)):
+        left = [i for i in range(len(relevance)) if i not in chosen]
+        value = {
+            i: (1 - diversity) * relevance[i]
+            - diversity * max(float(np.dot(vectors[i], vectors[s])) for s in chosen)
+            for i in left
+        }
+        chosen.append(max(left, key=lambda i: (value[i], -i)))
+    return chosen
+
+
+def greedy_logdet(kernel, k):
+    """Add the row with the largest log-determinant, each computed from scratch."""
+    chosen: list[int] = []
+    for _ in range(k):
+        left = [i for i in range(len(kernel)) if i not in chosen]
+        volume = {i: np.linalg.slogdet(kernel[np.ix_([*chosen, i], [*chosen, i])])[1] for i in left}
+        chosen.append(max(left, key=lambda i: (volume[i], -i)))
+    return chosen
+
+
+def maxsim(query_tokens, rows_of_tokens, weights):
+    """Compare every query token with every token of every row."""
+    return np.array(
+        [
+            [w * max(float(np.dot(x, z)) for z in tokens) for x, w in zip(query_tokens, weights, strict=True)]
+            for tokens in rows_of_tokens
+        ]
+    ).reshape(len(rows_of_tokens), len(query_tokens))
+
+
+def bert_score_recall(query_tokens, row_tokens):
+    """Recall as the BERTScore paper defines it: every reference token's best cosine, averaged."""
+    reference = query_tokens / np.linalg.norm(query_tokens, axis=1, keepdims=True)
+    candidate = row_tokens / np.linalg.norm(row_tokens, axis=1, keepdims=True)
+    return float((reference @ candidate.T).max(axis=1).mean())
+
+
+def coverage(partial_scores, rows):
+    return sum(max(partial_scores[z][i] for z in rows) for i in range(len(partial_scores[0])))
+
+
+def coverage_greedy(partial_scores, k, lengths=None, max_tokens=None, add_cand_score=None):
+    """Follow the published procedure row by row; return picks and resets."""
+    rows = [[float(value) for value in row] for row in partial_scores]
+    chosen: list[int] = []
+    covered: list[float] | None = None
+    resets = spent = 0
+    while len(chosen) < min(k, len(rows)):
+
+        def value(z, covered=covered):
+            best = rows[z] if covered is None else [max(a, c) for a, c in zip(rows[z], covered, strict=True)]
+            own = float(np.sum(rows[z])) / add_cand_score if add_cand_score else 0.0
+            return float(np.sum(best)) + own
+
+        best = max((z for z in range(len(rows)) if z not in chosen), key=lambda z: (value(z), -z))
+        if covered is not None and all(a <= c for a, c in zip(rows[best], covered, strict=True)):
+            covered = None
+            resets += 1
+            continue
+        if max_tokens is not None:
+            spent += lengths[best]
+            if spent > max_tokens:
+                break
+        chosen.append(best)
+        covered = rows[best] if covered is None else [max(p) for p in zip(rows[best], covered, strict=True)]
+    return chosen, resets
+
+
+def best_coverage(partial_scores, k):
+    return max(coverage(partial_scores, s) for s in itertools.combinations(range(len(partial_scores)), k))
+
+
+def okapi(documents, query, k1=1.5, b=0.75, eps=0.25):
+    """BM25 with floored idf, by the textbook formula."""
+    n = len(documents)
+    counts = [Counter(document) for document in documents]
+    mean_length = sum(len(document) for document in documents) / n
+    frequency = Counter(token for count in counts for token in count)
+    idf = {token: math.log(n - df + 0.5) - math.log(df + 0.5) for token, df in frequency.items()}
+    floor = eps * sum(idf.values()) / len(idf)
+    idf = {token: floor if value < 0 else value for token, value in idf.items()}
+    scores = []
+    for document, count in zip(documents, counts, strict=True):
+        norm = k1 * (1 - b + b * len(document) / mean_length)
+        scores.append(
+            sum(idf.get(token, 0.0) * count[token] * (k1 + 1) / (count[token] + norm) for token in query)
+        )
+    return scores
+
+
+def lucene(documents, query, k1=1.5, b=0.75):
+    """BM25 as Lucene computes it since version 8."""
+    n = len(documents)
+    mean_length = sum(len(document) for document in documents) / n
+    scores = []
+    for document in documents:
+        norm = k1 * (1 - b + b * len(document) / mean_length)
+        score = 0.0
+        for token in query:
+            df = sum(token in other for other in documents)
+            f = document.count(token)
+            score += math.log(1 + (n - df + 0.5) / (df + 0.5)) * f / (f + norm)
+        scores.append(score)
+    return scores
+
+
+def reciprocal_rank_fusion(rankings, weights, rank_constant):
+    fused = dict.fromkeys(range(len(rankings[0])), 0.0)
+    for scores, weight in zip(rankings, weights, strict=True):
+        held = [i for i in top_k(scores, len(scores)) if scores[i] > -math.inf]
+        for rank, i in enumerate(held, start=1):
+            fused[i] += weight / (rank_constant + rank)
+    return [fused[i] for i in range(len(fused))]

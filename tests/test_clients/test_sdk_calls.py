@@ -1,0 +1,184 @@
+"""What each call sends, and what it refuses to send."""
+
+import json
+from datetime import UTC, date, datetime
+from typing import Any
+
+import numpy as np
+import pytest
+
+from kshot.clients.sdk.calls import examples, operations, pools, selections
+from kshot.clients.sdk.calls.base import Call, encode, path_of
+from kshot.clients.sdk.selection import Selection
+from kshot.errors import InvalidInput, PoolNotFound
+from kshot.schemas.examples import ExampleIn
+from kshot.schemas.selections import SelectRequest
+from tests.test_clients import replies
+
+
+def body_of(call: Call[Any]) -> Any:
+    assert call.body is not None
+    return json.loads(call.body)
+
+
+@pytest.mark.parametrize(
+    ("call", "method", "path"),
+    [
+        (pools.create_pool("a", embedder=None, settings={}), "POST", "/v1/pools"),
+        (pools.get_pool("a"), "GET", "/v1/pools/a"),
+        (pools.list_pools().page(None), "GET", "/v1/pools"),
+        (pools.update_pool("a", token_layer=4), "PATCH", "/v1/pools/a"),
+        (pools.delete_pool("a"), "DELETE", "/v1/pools/a"),
+        (pools.pool_stats("a"), "GET", "/v1/pools/a/stats"),
+        (examples.upsert_batch("a", [b"{}"], "none"), "POST", "/v1/pools/a/examples"),
+        (examples.upsert_lines("a", [b"{}"], "none"), "POST", "/v1/pools/a/examples"),
+        (examples.get_example("a", "x"), "GET", "/v1/pools/a/examples/x"),
+        (examples.list_examples("a").page(None), "GET", "/v1/pools/a/examples"),
+        (examples.patch_example("a", "x"), "PATCH", "/v1/pools/a/examples/x"),
+        (examples.delete_example("a", "x"), "DELETE", "/v1/pools/a/examples/x"),
+        (examples.delete_examples("a", ["x"]), "POST", "/v1/pools/a/examples:delete"),
+        (selections.select("a", "q"), "POST", "/v1/pools/a/select"),
+        (selections.select_batch("a", ["q"]), "POST", "/v1/pools/a/select:batch"),
+        (selections.search("a", "q"), "POST", "/v1/pools/a/search"),
+        (selections.render("a", "q"), "POST", "/v1/pools/a/render"),
+        (selections.get_selection("s"), "GET", "/v1/selections/s"),
+        (selections.selectors(), "GET", "/v1/selectors"),
+        (operations.get_job("j"), "GET", "/v1/jobs/j"),
+        (operations.list_jobs().page(None), "GET", "/v1/jobs"),
+        (operations.cancel_job("j"), "DELETE", "/v1/jobs/j"),
+        (operations.version(), "GET", "/version"),
+        (operations.ready(), "GET", "/readyz"),
+    ],
+)
+def test_every_call_goes_to_its_place(call, method, path):
+    assert (call.method, call.path) == (method, path)
+
+
+@pytest.mark.parametrize(
+    ("segment", "encoded"),
+    [
+        ("a/b?c#d%", "a%2Fb%3Fc%23d%25"),
+        ("..", "%2E%2E"),
+        (".", "%2E"),
+        ("v1.2", "v1.2"),
+        ("ü 1", "%C3%BC%201"),
+        ("q:1", "q:1"),
+    ],
+)
+def test_a_path_segment_stays_one_segment(segment, encoded):
+    assert path_of("pools", segment) == f"/v1/pools/{encoded}"
+
+
+@pytest.mark.parametrize("segment", ["", None, 7, "\ud800"])
+def test_a_name_that_addresses_something_else_is_refused(segment):
+    with pytest.raises(InvalidInput, match="name or id"):
+        path_of("pools", segment)
+
+
+def test_a_select_sends_only_what_was_given():
+    assert body_of(selections.select("a", "q")) == {
+        "inputs": "q",
+        "seed": 0,
+        "explain": False,
+        "durable": False,
+    }
+
+
+def test_a_select_sends_every_option_in_the_form_of_the_interface():
+    call = selections.select(
+        "a",
+        {"title": "t"},
+        k=3,
+        max_tokens=500,
+        method={"type": "mmr", "diversity": 0.2},
+        filter={"field": "split", "eq": "train"},
+        exclude={"same_content": True},
+        min_score=0.1,
+        order={"type": "random", "seed": 7},
+        stable=2,
+        seed=5,
+        vector=(1, 0),
+        explain=True,
+        durable=True,
+        packing="prefix_skip",
+    )
+    sent = body_of(call)
+    assert sent["stable"] == {"k": 2}
+    assert sent["vector"] == [1.0, 0.0]
+    assert SelectRequest.model_validate(sent).model_dump(exclude_unset=True)["k"] == 3
+
+
+def test_a_batch_query_goes_before_the_common_options():
+    own = SelectRequest.model_validate(
+        {"inputs": "special", "k": 1, "filter": {"field": "metadata.n", "in": [1]}}
+    )
+    sent = body_of(selections.select_batch("a", ["plain", {"title": "t"}, own], k=4, seed=9))
+    assert sent["queries"][0] == {"k": 4, "seed": 9, "inputs": "plain"}
+    assert sent["queries"][1]["inputs"] == {"title": "t"}
+    assert sent["queries"][2] == {
+        "k": 1,
+        "seed": 9,
+        "inputs": "special",
+        "filter": {"field": "metadata.n", "in": [1]},
+    }
+
+
+def test_a_batch_answers_bad_queries_with_their_errors():
+    detail = {"type": "", "title": "", "status": 404, "code": "pool_not_found", "detail": "gone"}
+    body = {"results": [{"selection": replies.selection()}, {"error": detail}]}
+    good, bad = selections.select_batch("a", ["q", "r"]).read(json.dumps(body).encode())
+    assert isinstance(good, Selection)
+    assert good.query == "q"
+    assert type(bad) is PoolNotFound
+    assert bad.message == "gone"
+
+
+def test_an_embedder_may_be_a_name():
+    sent = body_of(pools.create_pool("a", embedder="hashing", settings={"retention_days": 3}))
+    assert sent == {"name": "a", "settings": {"retention_days": 3, "embedder": {"type": "hashing"}}}
+    assert body_of(pools.update_pool("a", embedder="minilm")) == {
+        "settings": {"embedder": {"type": "minilm"}}
+    }
+
+
+def test_a_patch_sends_nulls_because_they_clear_fields():
+    assert body_of(examples.patch_example("a", "x", group=None)) == {"group": None}
+
+
+def test_ids_must_not_be_one_text():
+    with pytest.raises(InvalidInput, match="'abc'"):
+        examples.delete_examples("a", "abc")
+
+
+def test_a_filter_of_a_listing_travels_as_json_on_every_page():
+    pages = examples.list_examples("a", {"field": "split", "eq": "train"})
+    for cursor in (None, "c2"):
+        assert json.loads(pages.page(cursor).params["filter"]) == {"field": "split", "eq": "train"}
+
+
+def test_arrays_dates_and_models_are_written_as_json():
+    value = {
+        "vector": np.array([0.5, 1.0], dtype=np.float32),
+        "n": np.int64(3),
+        "on": date(2026, 1, 2),
+        "at": datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC),
+        "row": ExampleIn(inputs="a"),
+    }
+    assert json.loads(encode(value)) == {
+        "vector": [0.5, 1.0],
+        "n": 3,
+        "on": "2026-01-02",
+        "at": "2026-01-02T03:04:05+00:00",
+        "row": {"inputs": "a"},
+    }
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), object(), {1, 2}, b"bytes"])
+def test_what_is_no_json_is_refused_before_it_is_sent(value):
+    with pytest.raises(InvalidInput, match="JSON"):
+        encode({"inputs": value})
+
+
+def test_a_selection_without_an_id_was_never_stored():
+    with pytest.raises(InvalidInput, match="fallback"):
+        selections.get_selection("")

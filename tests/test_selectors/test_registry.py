@@ -1,0 +1,121 @@
+"""Selectors are found by name, and each declares itself fully."""
+
+import dataclasses
+import importlib
+import inspect
+import pkgutil
+
+import pytest
+
+import kshot.selectors
+from kshot.arrays import Feature
+from kshot.errors import InvalidParameter, UnknownSelector
+from kshot.selectors import SELECTORS, Registry
+from kshot.selectors.base import check_parameters, parameter
+from kshot.selectors.dpp import Dpp
+from kshot.selectors.mmr import Mmr
+
+NAMES = SELECTORS.names()
+PARAMETERS = [(name, field) for name in NAMES for field in dataclasses.fields(SELECTORS.get(name))]
+
+
+def test_every_class_with_a_select_method_is_registered():
+    found = set()
+    for module in pkgutil.iter_modules(kshot.selectors.__path__):
+        contents = vars(importlib.import_module(f"kshot.selectors.{module.name}"))
+        found |= {
+            item
+            for item in contents.values()
+            if inspect.isclass(item)
+            and hasattr(item, "select")
+            and item.__module__ == f"kshot.selectors.{module.name}"
+            and not getattr(item, "_is_protocol", False)
+        }
+    assert found == {SELECTORS.get(name) for name in NAMES}
+
+
+def test_the_built_in_methods_are_there():
+    built_in = {"random", "similarity", "bm25", "hybrid", "fused"}
+    assert built_in | {"mmr", "label_balanced", "bsr", "set_bsr", "dpp"} <= set(NAMES)
+
+
+def test_a_second_class_under_a_name_is_refused():
+    registry = Registry("kshot.selectors", group="kshot.selectors")
+    registry.register("dpp")(Dpp)
+    registry.register("dpp")(Dpp)
+    with pytest.raises(ValueError, match="'dpp' is registered twice"):
+        registry.register("dpp")(Mmr)
+
+
+def test_an_unknown_name_is_answered_with_those_that_exist():
+    with pytest.raises(UnknownSelector, match="method 'nearest' is unknown; allowed: bm25, bsr"):
+        SELECTORS.get("nearest")
+
+
+def test_the_scan_does_not_hide_functions_behind_modules_of_the_same_name():
+    SELECTORS.names()
+    for name in kshot.selectors.__all__:
+        assert not inspect.ismodule(getattr(kshot.selectors, name)), name
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_selector_is_a_frozen_dataclass_with_a_one_line_summary(name):
+    cls = SELECTORS.get(name)
+    assert dataclasses.is_dataclass(cls)
+    with pytest.raises((dataclasses.FrozenInstanceError, AttributeError, TypeError)):
+        cls().something_new = 1
+    summary = inspect.getdoc(cls).splitlines()[0]
+    assert 20 < len(summary) <= 100
+    assert summary.endswith(".")
+    assert cls().needs <= set(Feature)
+    assert isinstance(cls.pool_wide, bool)
+
+
+@pytest.mark.parametrize(("name", "field"), PARAMETERS, ids=lambda value: getattr(value, "name", value))
+def test_every_parameter_has_a_description_and_a_default_within_its_range(name, field):
+    assert field.metadata["description"].endswith(".")
+    assert field.default is not dataclasses.MISSING
+    assert getattr(SELECTORS.get(name)(), field.name) == field.default
+
+
+def out_of_range(field):
+    if (bound := field.metadata["ge"]) is not None:
+        yield bound - 1
+    if (bound := field.metadata["gt"]) is not None:
+        yield bound
+    if (bound := field.metadata["le"]) is not None:
+        yield bound + 1
+    yield float("nan")
+    yield float("inf")
+
+
+@pytest.mark.parametrize(("name", "field"), PARAMETERS, ids=lambda value: getattr(value, "name", value))
+def test_values_outside_the_range_are_refused_by_name(name, field):
+    for value in out_of_range(field):
+        with pytest.raises(InvalidParameter, match=field.name) as refusal:
+            SELECTORS.get(name)(**{field.name: value})
+        assert refusal.value.errors[0].pointer == f"/method/{field.name}"
+
+
+def test_every_refused_parameter_is_reported_at_once():
+    @dataclasses.dataclass(frozen=True)
+    class Two:
+        low: float = parameter(0.0, description="At least 0.", ge=0)
+        high: int = parameter(1, description="At most 1.", le=1)
+
+        def __post_init__(self):
+            check_parameters(self)
+
+    with pytest.raises(InvalidParameter) as refusal:
+        Two(low=-1, high=2)
+    assert [error.pointer for error in refusal.value.errors] == ["/method/low", "/method/high"]
+    assert "received -1, allowed >= 0" in str(refusal.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "weights"),
+    [("fused", {"similarity": 0, "bsr": 0, "bm25": 0}), ("hybrid", {"similarity": 0, "bm25": 0})],
+)
+def test_weights_that_are_all_zero_are_refused(name, weights):
+    with pytest.raises(InvalidParameter, match="all 0"):
+        SELECTORS.get(name)(**weights)
