@@ -31,7 +31,6 @@ def body_of(call: Call[Any]) -> Any:
         (pools.delete_pool("a"), "DELETE", "/v1/pools/a"),
         (pools.pool_stats("a"), "GET", "/v1/pools/a/stats"),
         (examples.upsert_batch("a", [b"{}"], "none"), "POST", "/v1/pools/a/examples"),
-        (examples.upsert_lines("a", [b"{}"], "none"), "POST", "/v1/pools/a/examples"),
         (examples.get_example("a", "x"), "GET", "/v1/pools/a/examples/x"),
         (examples.list_examples("a").page(None), "GET", "/v1/pools/a/examples"),
         (examples.patch_example("a", "x"), "PATCH", "/v1/pools/a/examples/x"),

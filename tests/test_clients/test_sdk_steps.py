@@ -34,10 +34,8 @@ class StoreStub:
         if len(self.rows) == self.fail_on_batch:
             return replies.problem(503, "unavailable")
         wait = request.url.params["wait"]
-        if request.headers["Content-Type"] == "application/x-ndjson":
-            rows = [json.loads(line) for line in request.content.splitlines()]
-        else:
-            rows = json.loads(request.content)["examples"]
+        assert request.headers["Content-Type"] == "application/x-ndjson"
+        rows = [json.loads(line) for line in request.content.splitlines()]
         self.waits.append(wait)
         self.rows.append(rows)
         bad = [number for number, row in enumerate(rows, start=1) if row["inputs"] == "bad"]

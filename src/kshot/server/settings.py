@@ -58,7 +58,7 @@ class Settings(BaseModel):
     threads: int = Field(default_factory=_available_threads, ge=1, le=1024, description="for arithmetic")
     max_body_bytes: int = Field(default=64 * 2**20, ge=1024, description="of one body; NDJSON may be longer")
     max_line_bytes: int = Field(default=4 * 2**20, ge=1024, description="of one line of an NDJSON body")
-    query_cache_entries: int = Field(default=4096, ge=0, description="embedded queries kept; 0: none")
+    query_cache_bytes: int = Field(default=64 * 2**20, ge=0, description="for embedded queries; 0: no cache")
     select_concurrency: int = Field(default=4, ge=1, le=1024, description="selections computed at once")
     select_queue: int = Field(default=256, ge=0, description="selections waiting before 429 is answered")
     log_level: Literal["debug", "info", "warning", "error"] = "info"

@@ -11,16 +11,15 @@ from kshot.index.store import Store
 def test_every_acknowledged_batch_survives_a_kill_whole(store_url):
     with Store(store_url) as store:
         pool = store.create_pool("tickets", {})
-    acknowledged = []
+    acknowledged: list[int] = []
     for acknowledgements in (1, 7, 20, 33):
-        # Past a batch that may be stored without its acknowledgement, and even, so that it updates none before.
+        # Past a batch that may be stored unacknowledged, and even, so that it updates none before it.
         first = (acknowledged[-1] // 2 + 2) * 2 if acknowledged else 0
         command = [sys.executable, "-m", "tests.test_index.test_store.writer_process", store_url, str(first)]
         environment = os.environ | {"PYTHONPATH": os.pathsep.join(["src", "."])}
         with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment) as writer:
             assert writer.stdout is not None
-            for _ in range(acknowledgements):
-                acknowledged.append(int(writer.stdout.readline()))
+            acknowledged += [int(writer.stdout.readline()) for _ in range(acknowledgements)]
             writer.kill()
             # Acknowledged before the signal came, and so to be counted as well.
             acknowledged += [int(line) for line in writer.stdout]

@@ -5,7 +5,7 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule, run_state_machine_as_test
 
-from kshot.index.store import Store
+from kshot.index.store import ExampleHeader, Store
 from kshot.records import NewExample, Status
 from tests.test_index.test_store.cases import content, same_inputs
 
@@ -32,26 +32,29 @@ def shape(example):
 class History(RuleBasedStateMachine):
     """A pool, a dictionary that should equal it, and a follower that only reads the change log."""
 
-    def __init__(self, store):
+    store: Store
+
+    def __init__(self):
         super().__init__()
-        self.store = store
-        self.pool = store.create_pool(f"pool {len(store.list_pools())}", {})
-        #: id -> (content, seq, feature_seq) of the live version; a dictionary per version of the pool.
-        self.live = {}
-        self.past = [{}]
-        #: seq -> subject of every version, and seqs whose content is gone.
-        self.seq_to_owner = {}
-        self.erased = set()
+        self.pool = self.store.create_pool(f"pool {len(self.store.list_pools())}", {})
+        #: id -> (content, seq, feature_seq) of the live version, now and at each version of the pool.
+        self.live: dict[str, tuple[NewExample, int, int]] = {}
+        self.past = [self.live]
+        #: seq -> (id, subject) of every version, and the seqs whose content is gone.
+        self.seq_to_owner: dict[int, tuple[str, str | None]] = {}
+        self.erased: set[int] = set()
         self.last_seq = 0
-        self.followed = {}
+        self.followed: dict[int, ExampleHeader] = {}
         self.followed_version = 0
 
     def put(self, new, seq):
         assert seq > self.last_seq
         self.last_seq = seq
         old = self.live.get(new.id)
-        keeps = old is not None and (old[0].inputs, old[0].vector) == (new.inputs, new.vector)
-        self.live = self.live | {new.id: (new, seq, old[2] if keeps else seq)}
+        feature_seq = seq
+        if old is not None and (old[0].inputs, old[0].vector) == (new.inputs, new.vector):
+            feature_seq = old[2]
+        self.live = self.live | {new.id: (new, seq, feature_seq)}
         self.seq_to_owner[seq] = (new.id, new.subject_id)
 
     def erase(self, removed, subject=None):
@@ -71,11 +74,10 @@ class History(RuleBasedStateMachine):
         result = self.store.upsert_examples(self.pool.id, batch, keeps_features=same_inputs)
         for new, outcome, seq in zip(batch, result.outcomes, result.seqs, strict=True):
             old = self.live.get(new.id)
-            is_same = old is not None and shape(old[0]) == shape(new)
-            assert outcome == ("created" if old is None else "unchanged" if is_same else "updated")
-            if is_same:
-                assert seq == old[1]
+            if old is not None and shape(old[0]) == shape(new):
+                assert (outcome, seq) == ("unchanged", old[1])
             else:
+                assert outcome == ("created" if old is None else "updated")
                 self.put(new, seq)
         self.commit(set(result.outcomes) - {"unchanged"})
         assert result.version == len(self.past) - 1
@@ -145,28 +147,22 @@ class History(RuleBasedStateMachine):
         assert found == [seq for seq in seqs if seq not in self.erased]
 
 
-def test_any_history_of_writes_equals_the_dictionary(store_url):
-    with Store(store_url) as store:
+def check_histories(url, **size):
+    with Store(url) as opened:
+
+        class HistoryHere(History):
+            store = opened
+
         run_state_machine_as_test(
-            lambda: History(store),
-            settings=settings(
-                max_examples=15,
-                stateful_step_count=15,
-                deadline=None,
-                suppress_health_check=[HealthCheck.too_slow],
-            ),
+            HistoryHere,
+            settings=settings(deadline=None, suppress_health_check=[HealthCheck.too_slow], **size),
         )
+
+
+def test_any_history_of_writes_equals_the_dictionary(store_url):
+    check_histories(store_url, max_examples=15, stateful_step_count=15)
 
 
 @pytest.mark.slow
 def test_many_histories_of_writes_equal_the_dictionary(store_url):
-    with Store(store_url) as store:
-        run_state_machine_as_test(
-            lambda: History(store),
-            settings=settings(
-                max_examples=100,
-                stateful_step_count=40,
-                deadline=None,
-                suppress_health_check=[HealthCheck.too_slow],
-            ),
-        )
+    check_histories(store_url, max_examples=100, stateful_step_count=40)

@@ -1,7 +1,8 @@
 import pytest
 
 from kshot.errors import InvalidInput, PoolExists, PoolNotFound
-from tests.test_index.test_store.cases import NewExample, a_job, a_selection, write
+from kshot.records import NewExample
+from tests.test_index.test_store.cases import a_job, a_selection, write
 
 
 def test_a_created_pool_is_returned_as_stored(store, clock):

@@ -1,6 +1,7 @@
 import threading
 from concurrent.futures import ThreadPoolExecutor
 
+from kshot.index.store import ExampleHeader
 from kshot.records import NewExample
 from tests.test_index.test_store.cases import a_job, write
 
@@ -44,7 +45,7 @@ def test_a_reader_sees_whole_batches_while_others_write(store, pool):
 
     with ThreadPoolExecutor(1) as threads:
         writing = threads.submit(post)
-        followed = {}
+        followed: dict[int, ExampleHeader] = {}
         version = 0
         while not done.is_set():
             changes = store.read_changes(pool.id, version)

@@ -80,7 +80,7 @@ def test_an_identical_second_post_changes_nothing(store, pool, clock):
     before = store.get_example(pool.id, FULL.id)
     clock.advance(hours=1)
 
-    shuffled = replace(FULL, metadata=dict(reversed(FULL.metadata.items())))
+    shuffled = replace(FULL, metadata=dict(reversed(list(FULL.metadata.items()))))
     assert write(store, pool.id, shuffled, NewExample(id="b", inputs="x")) == (
         1,
         ["unchanged", "unchanged"],

@@ -8,6 +8,7 @@ import re
 import shutil
 import sys
 import tempfile
+import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -20,6 +21,8 @@ TOKENIZER = "tokenizer.json"
 EXPORT_FORMAT = 1
 """Part of the cache's key: raise it whenever an older export must not be used any more."""
 _FACTS = "export.json"
+_TEMPORARY = "tmp-"
+_ABANDONED_AFTER_S = 24 * 3600
 _MODEL_SUFFIXES = frozenset({".safetensors", ".bin", ".json", ".txt", ".model"})
 _OTHER_ENGINES = ("onnx/*", "openvino/*", "*.onnx", "*.h5", "*.msgpack", "*.ot")
 _HUB_NAME = re.compile(r"[\w.-]+(/[\w.-]+)?")
@@ -151,8 +154,9 @@ def find_or_export(digest: str, export: Callable[[Path], None], *, cache: Path |
     if present is not None:
         return present
     root.mkdir(parents=True, exist_ok=True)
+    _sweep(root)
     _set_aside(entry)
-    work = Path(tempfile.mkdtemp(prefix="tmp-", dir=root))
+    work = Path(tempfile.mkdtemp(prefix=_TEMPORARY, dir=root))
     try:
         export(work)
         try:
@@ -190,11 +194,22 @@ def _read_export(entry: Path) -> Export | None:
         return None
 
 
+def _sweep(root: Path) -> None:
+    """Remove what processes that were killed have left behind."""
+    for work in root.glob(f"{_TEMPORARY}*"):
+        try:
+            abandoned = time.time() - work.stat().st_mtime > _ABANDONED_AFTER_S
+        except OSError:
+            continue  # its owner has just finished
+        if abandoned:
+            shutil.rmtree(work, ignore_errors=True)
+
+
 def _set_aside(entry: Path) -> None:
     if not entry.exists():
         return
     _logger.warning("the exported model in %s is damaged and will be exported again", entry)
-    with tempfile.TemporaryDirectory(prefix="tmp-", dir=entry.parent, ignore_cleanup_errors=True) as bin_:
+    with tempfile.TemporaryDirectory(prefix=_TEMPORARY, dir=entry.parent, ignore_cleanup_errors=True) as bin_:
         try:
             entry.rename(Path(bin_) / "damaged")
         except FileNotFoundError:

@@ -74,8 +74,12 @@ class OnlineEncoder:
     form the next one. Equal texts are encoded once. One worker thread runs the embedder, so the event loop
     stays free.
 
-    Lifetime: any number of loops may use it one after the other, one at a time; close it last. The embedder
-    stays open. Everything but the embedder's work happens on the loop's thread.
+    Lifetime: belongs to the event loop that first uses it; close it there. The embedder stays open.
+
+    Threads: only the loop's own; the embedder alone runs on the worker thread.
+
+    Determinism: the embedder's. Whether a text comes from the cache, alone or in a batch makes no difference
+    beyond rounding.
 
     Parameters
     ----------
@@ -116,7 +120,7 @@ class OnlineEncoder:
         self._closed = False
 
     async def encode_one(self, text: str, token_layer: int | None) -> TextFeatures:
-        """Return the features of one text, with spans; the arrays are shared, so they are read-only.
+        """Return the features of one text (n = 1), with spans; the arrays are shared and therefore read-only.
 
         Cancelling the call leaves equal texts of other callers untouched; a text that nobody waits for any
         more is not encoded.

@@ -59,9 +59,12 @@ class OpenAiCompatibleEmbedder:
         batch_size: int = _BATCH_SIZE,
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
-        url = httpx.URL(base_url)
-        if url.scheme not in {"http", "https"} or not url.host or url.userinfo:
-            raise InvalidParameter("base_url must be an http or https URL without user name and password")
+        try:
+            url = httpx.URL(base_url)
+        except httpx.InvalidURL as error:
+            raise InvalidParameter(f"base_url is no URL: {error}") from error
+        if url.scheme not in {"http", "https"} or not url.host or url.userinfo or url.query or url.fragment:
+            raise InvalidParameter("base_url must be an http or https URL of host, port and path only")
         if api_key is not None and not re.fullmatch(r"[\x21-\x7e]+", api_key):
             raise InvalidParameter("api_key must be printable ASCII without spaces")
         if batch_size < 1:
@@ -133,10 +136,13 @@ class OpenAiCompatibleEmbedder:
         response = self._post(body)
         try:
             vectors = unit_rows(_rows_in_order(response.json(), len(texts)))
-        except (ValueError, TypeError, KeyError, InvalidShape) as error:
+        except InvalidShape as error:
+            raise EmbedderUnavailable(f"{self._url} gave a malformed answer: {error}") from error
+        except (ValueError, TypeError, KeyError, OverflowError, RecursionError) as error:
+            # Without the message, which may quote the answer.
             raise EmbedderUnavailable(
-                f"{self._url} gave a malformed answer: {type(error).__name__}: {error}"
-            ) from error
+                f"{self._url} gave a malformed answer: {type(error).__name__}"
+            ) from None
         wanted = self._dimension or vectors.shape[1]
         if vectors.shape[1] != wanted:
             raise EmbedderUnavailable(f"{self._url} gave {vectors.shape[1]} dimensions, wanted {wanted}")
@@ -169,7 +175,7 @@ def _rows_in_order(answer: Any, n: int) -> list[Any]:
     items = answer["data"]
     index_to_row = {item["index"]: item["embedding"] for item in items}
     if len(items) != n or set(index_to_row) != set(range(n)):
-        raise ValueError(f"{len(items)} embeddings at {len(index_to_row)} indices, wanted {n}")
+        raise InvalidShape(f"{len(items)} embeddings at {len(index_to_row)} indices, wanted {n}")
     return [index_to_row[i] for i in range(n)]
 
 

@@ -145,7 +145,7 @@ def open_model(
         raise InvalidParameter(f"threads is {threads}, allowed >= 1")
     folder = find_model(model)
     digest = model_digest(folder)
-    fingerprint = f"{name or model.rstrip('/').rsplit('/', 1)[-1]}@{digest[:16]}"
+    fingerprint = f"{name or Path(model).absolute().name}@{digest[:16]}"
     threads = threads or usable_cores()
     try:
         exported = find_or_export(digest, partial(_export_in_child, folder), cache=cache)

@@ -82,7 +82,10 @@ def load(folder: Path) -> LoadedModel:
 
 
 class TorchEngine:
-    """Runs a `Pipeline` by torch itself: what remains when a model cannot be exported faithfully."""
+    """Runs a `Pipeline` by torch itself: what remains when a model cannot be exported faithfully.
+
+    ``threads`` holds for the whole process, as torch has no narrower setting.
+    """
 
     name = "torch"
 

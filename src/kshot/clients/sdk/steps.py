@@ -4,15 +4,13 @@ Each is a generator of calls (`kshot.clients.sdk.flow.Steps`). The docstrings ar
 methods.
 """
 
-import functools
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, TypeAlias, TypeVar
 
-from kshot.clients.sdk.calls import examples as example_calls
 from kshot.clients.sdk.calls import operations, pools
-from kshot.clients.sdk.calls.base import Call
+from kshot.clients.sdk.calls.examples import merged, upsert_batch
 from kshot.clients.sdk.flow import Sleep, Steps
 from kshot.clients.sdk.rows import Batch, Row, batches, numbered_lines, numbered_rows
 from kshot.errors import EmbedderMismatch, KshotError, PoolExists, Unavailable, code_to_error
@@ -116,8 +114,7 @@ def upsert(
         The index did not catch up in time; the rows are stored.
     """
     source = batches(numbered_rows(examples), batch_size)
-    call = functools.partial(example_calls.upsert_batch, pool)
-    return (yield from _send(pool, call, source, wait=wait, on_progress=on_progress, timeout_s=timeout_s))
+    return (yield from _send(pool, source, wait=wait, on_progress=on_progress, timeout_s=timeout_s))
 
 
 def upsert_ndjson(
@@ -155,8 +152,7 @@ def upsert_ndjson(
     """
     lines = _lines_of(Path(source)) if isinstance(source, str | Path) else source
     numbered = batches(numbered_lines(lines), batch_size)
-    call = functools.partial(example_calls.upsert_lines, pool)
-    return (yield from _send(pool, call, numbered, wait=wait, on_progress=on_progress, timeout_s=timeout_s))
+    return (yield from _send(pool, numbered, wait=wait, on_progress=on_progress, timeout_s=timeout_s))
 
 
 def _lines_of(path: Path) -> Iterator[bytes]:
@@ -166,7 +162,6 @@ def _lines_of(path: Path) -> Iterator[bytes]:
 
 def _send(
     pool: str,
-    call: Callable[[Sequence[bytes], Wait], Call[UpsertReply]],
     source: Iterator[Batch],
     *,
     wait: Wait | None,
@@ -183,7 +178,7 @@ def _send(
                 waits = rows <= WAIT_BY_DEFAULT_UP_TO
             # One request must not last as long as a long queue takes; that is asked for bit by bit below.
             at_once = is_last and waits and rows <= WAIT_BY_DEFAULT_UP_TO
-            reply: UpsertReply = yield call(batch.rows, "indexed" if at_once else "none")
+            reply: UpsertReply = yield upsert_batch(pool, batch.rows, "indexed" if at_once else "none")
             replies.append(batch.in_source_lines(reply))
             if on_progress is not None:
                 on_progress(batch.lines[-1])
@@ -191,7 +186,7 @@ def _send(
         if replies:
             error.add_note(f"the batches up to line {replies[-1].upto_line} are stored")
         raise
-    total = example_calls.merged(replies) if replies else (yield from _nothing(pool))
+    total = merged(replies) if replies else (yield from _nothing(pool))
     if waits and not total.indexed:
         yield from wait_indexed(pool, total.version, timeout_s=timeout_s)
         total = total.model_copy(update={"indexed": True})

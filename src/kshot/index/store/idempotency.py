@@ -57,7 +57,8 @@ class IdempotencyTable(Transactions):
         """
         row = {"scope": scope, "key": key, "body_hash": body_hash, "created_at": self._clock()}
         with self._write() as connection:
-            if connection.execute(self._database.insert_if_absent(idempotency_keys), row).rowcount:
+            insert = self._database.insert_if_absent(idempotency_keys).returning(_c.key)
+            if connection.execute(insert, row).all():
                 return None
             statement = select(_c.body_hash, _c.status_code, _c.response).where(_is(scope, key))
             first_hash, status_code, response = connection.execute(statement).one()

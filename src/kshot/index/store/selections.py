@@ -35,7 +35,8 @@ class SelectionTable(Transactions):
             rows = [row for row in rows if row["pool_id"] in present]
             if not rows:
                 return 0
-            return connection.execute(self._database.insert_if_absent(selections), rows).rowcount
+            insert = self._database.insert_if_absent(selections).returning(selections.c.id)
+            return len(connection.execute(insert, rows).all())
 
     def get_selection(self, selection_id: str) -> Selection:
         """Return a stored selection; `SelectionNotFound` if there is none of that id."""

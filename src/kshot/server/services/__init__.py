@@ -24,7 +24,7 @@ class Services:
         self._embedders = Embedders(
             threads=settings.threads,
             cache_dir=settings.cache_dir,
-            query_cache_entries=settings.query_cache_entries,
+            query_cache_bytes=settings.query_cache_bytes,
         )
         self.registry = PoolRegistry(self.store, self._embedders, settings.data_dir / "pools")
         self._indexer = Indexer(self.store, self._published)
@@ -58,7 +58,9 @@ class Services:
 
     async def close(self) -> None:
         """Flush what waits and stop; a second call does nothing."""
-        await asyncio.to_thread(self._close)
+        await asyncio.to_thread(self._stop_threads)
+        await self._embedders.close()
+        self.store.close()
 
     async def readiness(self) -> Readiness:
         """Check the store and the pools."""
@@ -69,13 +71,11 @@ class Services:
             checks["store"] = type(error).__name__
         return Readiness(ready=all(state == "ok" for state in checks.values()), checks=checks)
 
-    def _close(self) -> None:
+    def _stop_threads(self) -> None:
         self.selections.close()
         self._runner.close()
         self._indexer.close()
         self._selection_log.close()
-        self._embedders.close()
-        self.store.close()
 
     def _published(self, runtime: PoolRuntime) -> None:
         self._metrics.index_holds(runtime.record.name, runtime.index.snapshot.examples)

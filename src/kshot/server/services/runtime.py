@@ -29,10 +29,10 @@ _TEXTS_AT_ONCE = 1_000
 class Embedders:
     """One embedder and one query encoder per distinct specification, shared by the pools that name it."""
 
-    def __init__(self, *, threads: int | None, cache_dir: Path | None, query_cache_entries: int) -> None:
+    def __init__(self, *, threads: int | None, cache_dir: Path | None, query_cache_bytes: int) -> None:
         self._threads = threads
         self._cache_dir = cache_dir
-        self._query_cache_entries = query_cache_entries
+        self._query_cache_bytes = query_cache_bytes
         self._lock = threading.Lock()
         self._key_to_pair: dict[str, tuple[Embedder, OnlineEncoder]] = {}
 
@@ -43,17 +43,18 @@ class Embedders:
             pair = self._key_to_pair.get(key)
             if pair is None:
                 embedder = build_embedder(spec, threads=self._threads, cache=self._cache_dir)
-                pair = embedder, OnlineEncoder(embedder, cache_entries=self._query_cache_entries)
+                pair = embedder, OnlineEncoder(embedder, cache_bytes=self._query_cache_bytes)
                 self._key_to_pair[key] = pair
             return pair
 
-    def close(self) -> None:
+    async def close(self) -> None:
         """Stop the encoders' threads and release the models."""
         with self._lock:
-            for embedder, encoder in self._key_to_pair.values():
-                encoder.close()
-                embedder.close()
+            pairs = list(self._key_to_pair.values())
             self._key_to_pair.clear()
+        for embedder, encoder in pairs:
+            await encoder.close()
+            embedder.close()
 
 
 class PoolRuntime:

@@ -25,20 +25,7 @@ INDEXING_TIMEOUT_S = 120.0
 
 
 def upsert_batch(pool: str, rows: Sequence[bytes], wait: Wait) -> Call[UpsertReply]:
-    """Store one batch; every row is the JSON of one example."""
-    return Call(
-        method="POST",
-        path=path_of("pools", pool, "examples"),
-        params={"wait": wait},
-        body=b'{"examples":[' + b",".join(rows) + b"]}",
-        creates=True,
-        timeout_s=INDEXING_TIMEOUT_S if wait == "indexed" else None,
-        read=reader(UpsertReply),
-    )
-
-
-def upsert_lines(pool: str, rows: Sequence[bytes], wait: Wait) -> Call[UpsertReply]:
-    """Store one batch of lines, which the server parses one by one: a broken line stops no other.
+    """Store one batch, one line of JSON per example: a bad or even broken one stops no other.
 
     Sent without an idempotency key: to store a row again changes nothing.
     """
@@ -49,16 +36,16 @@ def upsert_lines(pool: str, rows: Sequence[bytes], wait: Wait) -> Call[UpsertRep
         body=b"\n".join(rows) + b"\n",
         content_type=NDJSON,
         timeout_s=INDEXING_TIMEOUT_S if wait == "indexed" else None,
-        read=_read_lines,
+        read=_read_replies,
     )
 
 
-def _read_lines(body: bytes) -> UpsertReply:
+def _read_replies(body: bytes) -> UpsertReply:
     # An empty body is read as well, so that it fails like any other that is no answer.
-    return merged([_read_line(line) for line in body.strip().split(b"\n")])
+    return merged([_read_reply(line) for line in body.strip().split(b"\n")])
 
 
-def _read_line(line: bytes) -> UpsertReply:
+def _read_reply(line: bytes) -> UpsertReply:
     try:
         return UpsertReply.model_validate_json(line)
     except ValidationError as error:

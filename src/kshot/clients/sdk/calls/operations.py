@@ -9,15 +9,28 @@ def get_job(job_id: str) -> Call[JobInfo]:
     return Call(method="GET", path=path_of("jobs", job_id), read=reader(JobInfo))
 
 
-def list_jobs() -> Pages[JobInfo]:
-    """Iterate over jobs, newest first, fetching pages as they are needed."""
+def list_jobs(pool: str | None = None) -> Pages[JobInfo]:
+    """Iterate over jobs, newest first, fetching pages as they are needed.
+
+    Parameters
+    ----------
+    pool : str, optional
+        Only the jobs of this pool.
+
+    Raises
+    ------
+    PoolNotFound
+        On the first step of the iteration.
+    """
 
     def read(body: bytes) -> tuple[list[JobInfo], str | None]:
         page = JobList.model_validate_json(body)
         return page.data, page.next_cursor
 
     return Pages(
-        lambda cursor: Call(method="GET", path=path_of("jobs"), params=page_params(cursor), read=read)
+        lambda cursor: Call(
+            method="GET", path=path_of("jobs"), params=page_params(cursor, pool=pool), read=read
+        )
     )
 
 

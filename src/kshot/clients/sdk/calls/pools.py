@@ -4,7 +4,6 @@ from collections.abc import Mapping
 from typing import Any
 
 from kshot.clients.sdk.calls.base import Call, Pages, encode, page_params, path_of, present, reader
-from kshot.schemas.base import Deleted
 from kshot.schemas.pools import PoolInfo, PoolList, PoolStats
 
 
@@ -71,9 +70,9 @@ def update_pool(name: str, **settings: Any) -> Call[PoolInfo]:
     )
 
 
-def delete_pool(name: str) -> Call[Deleted]:
+def delete_pool(name: str) -> Call[None]:
     """Delete a pool with everything in it; `PoolNotFound` if there is none of that name."""
-    return Call(method="DELETE", path=path_of("pools", name), read=reader(Deleted))
+    return Call(method="DELETE", path=path_of("pools", name), read=lambda _: None)
 
 
 def pool_stats(name: str) -> Call[PoolStats]:
