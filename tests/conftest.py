@@ -2,7 +2,7 @@
 
 from hypothesis import settings
 
-# No deadline, because a loaded machine is not a defect; the same examples in every run, because a failure must
-# be the commit's doing. Widen the search by hand with `--hypothesis-seed` and `max_examples`.
+# No deadline: a loaded machine is not a defect. The same examples in every run: a failure must be the
+# commit's doing, not chance's.
 settings.register_profile("kshot", deadline=None, derandomize=True)
 settings.load_profile("kshot")

@@ -25,10 +25,10 @@ def mmr(relevance, vectors, k, diversity):
     return chosen
 
 
-def greedy_logdet(kernel, k):
+def greedy_logdet(kernel, k, first=None):
     """Add the row with the largest log-determinant, each computed from scratch."""
-    chosen: list[int] = []
-    for _ in range(k):
+    chosen: list[int] = [] if first is None else [first]
+    while len(chosen) < k:
         left = [i for i in range(len(kernel)) if i not in chosen]
         volume = {i: np.linalg.slogdet(kernel[np.ix_([*chosen, i], [*chosen, i])])[1] for i in left}
         chosen.append(max(left, key=lambda i: (volume[i], -i)))

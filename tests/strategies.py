@@ -38,7 +38,7 @@ def candidate_sets(draw, min_size=1, max_size=12, max_tokens=5):
     )
 
 
-def random_candidates(seed: int, n: int, d: int = 8, n_tokens: int = 6, n_labels: int = 3) -> Candidates:
+def random_candidates(seed, n, d=8, n_tokens=6, n_labels=3):
     """Return candidates with every feature and, with probability one, no ties."""
     rng = np.random.default_rng(seed)
     vectors = unit_rows(rng.standard_normal((n, d)))
@@ -56,7 +56,7 @@ def random_candidates(seed: int, n: int, d: int = 8, n_tokens: int = 6, n_labels
     )
 
 
-def rearranged(candidates: Candidates, order: Any) -> Candidates:
+def rearranged(candidates, order):
     """Return the candidates that ``order`` lists, as they would come under other row numbers."""
 
     def take(part):

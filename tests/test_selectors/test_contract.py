@@ -2,6 +2,7 @@
 
 import dataclasses
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import numpy as np
 import pytest
@@ -181,7 +182,9 @@ def test_what_is_not_needed_may_be_absent(name):
         Feature.LEXICAL: ("bm25",),
         Feature.LABELS: ("labels",),
     }
-    unneeded = {p: None for f, parts in feature_to_parts.items() if f not in selector.needs for p in parts}
+    unneeded: dict[str, Any] = {
+        p: None for f, parts in feature_to_parts.items() if f not in selector.needs for p in parts
+    }
     if Feature.MOMENTS not in selector.needs:
         unneeded["moments"] = {}
     lean = dataclasses.replace(full, **unneeded)
@@ -193,7 +196,7 @@ def test_what_is_not_needed_may_be_absent(name):
     ("name", "feature"), [(name, feature) for name in NAMES for feature in SELECTORS.get(name)().needs]
 )
 def test_a_missing_need_is_named(name, feature):
-    parts = {
+    parts: dict[Feature, dict[str, Any]] = {
         Feature.VECTORS: {"vectors": None},
         Feature.TOKENS: {"partial_scores": None},
         Feature.LEXICAL: {"bm25": None},

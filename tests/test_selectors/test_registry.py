@@ -4,19 +4,26 @@ import dataclasses
 import importlib
 import inspect
 import pkgutil
+from typing import Any
 
 import pytest
 
 import kshot.selectors
 from kshot.arrays import Feature
 from kshot.errors import InvalidParameter, UnknownSelector
-from kshot.selectors import SELECTORS, Registry
+from kshot.selectors import SELECTORS, Registry, Selector
 from kshot.selectors.base import check_parameters, parameter
 from kshot.selectors.dpp import Dpp
 from kshot.selectors.mmr import Mmr
 
 NAMES = SELECTORS.names()
-PARAMETERS = [(name, field) for name in NAMES for field in dataclasses.fields(SELECTORS.get(name))]
+
+
+def parameters_of(cls: Any):
+    return dataclasses.fields(cls)
+
+
+PARAMETERS = [(name, field) for name in NAMES for field in parameters_of(SELECTORS.get(name))]
 
 
 def test_every_class_with_a_select_method_is_registered():
@@ -40,7 +47,7 @@ def test_the_built_in_methods_are_there():
 
 
 def test_a_second_class_under_a_name_is_refused():
-    registry = Registry("kshot.selectors", group="kshot.selectors")
+    registry: Registry[Selector] = Registry("kshot.selectors", group="kshot.selectors")
     registry.register("dpp")(Dpp)
     registry.register("dpp")(Dpp)
     with pytest.raises(ValueError, match="'dpp' is registered twice"):
@@ -60,11 +67,11 @@ def test_the_scan_does_not_hide_functions_behind_modules_of_the_same_name():
 
 @pytest.mark.parametrize("name", NAMES)
 def test_a_selector_is_a_frozen_dataclass_with_a_one_line_summary(name):
-    cls = SELECTORS.get(name)
-    assert dataclasses.is_dataclass(cls)
+    assert dataclasses.is_dataclass(SELECTORS.get(name))
+    cls: Any = SELECTORS.get(name)
     with pytest.raises((dataclasses.FrozenInstanceError, AttributeError, TypeError)):
         cls().something_new = 1
-    summary = inspect.getdoc(cls).splitlines()[0]
+    summary = (inspect.getdoc(cls) or "").partition("\n")[0]
     assert 20 < len(summary) <= 100
     assert summary.endswith(".")
     assert cls().needs <= set(Feature)

@@ -1,4 +1,4 @@
-"""Write the golden files again: ``python -m tests.test_server.golden``; read the difference before keeping it."""
+"""Write the golden files again: ``python -m tests.test_server.golden``; read the difference first."""
 
 import asyncio
 import json

@@ -318,7 +318,7 @@ class StubIdempotency:
     def __init__(self) -> None:
         self.kept: dict[tuple[str, str], tuple[str, Stored | None]] = {}
 
-    async def reserve(self, scope: str, key: str, body_hash: str) -> Stored | None:
+    def reserve_idempotency_key(self, scope: str, key: str, body_hash: str) -> Stored | None:
         if (scope, key) not in self.kept:
             self.kept[scope, key] = (body_hash, None)
             return None
@@ -327,13 +327,13 @@ class StubIdempotency:
             raise IdempotencyConflict("another body, or in flight")
         return stored
 
-    async def complete(
+    def complete_idempotency_key(
         self, scope: str, key: str, status_code: int, response: Mapping[str, Any] | None
     ) -> None:
         body_hash, _ = self.kept[scope, key]
         self.kept[scope, key] = (body_hash, Stored(status_code, response))
 
-    async def release(self, scope: str, key: str) -> None:
+    def release_idempotency_key(self, scope: str, key: str) -> None:
         del self.kept[scope, key]
 
 

@@ -8,7 +8,9 @@ import pytest
 
 from kshot.errors import FieldError, InvalidInput, KshotError, SegmentCorrupt, code_to_error
 from kshot.schemas.base import Problem
+from kshot.schemas.selections import Exclude
 from kshot.server.problems import problem
+from kshot.server.validation import validated
 from tests.test_server.stubs import StubServices
 
 CODE_TO_STATUS = {
@@ -60,7 +62,7 @@ BAD_BODIES: dict[str, tuple[str, object]] = {
     "filter too deep": ("select", {"filter": json.loads('{"not":' * 20 + '{"all":[]}' + "}" * 20)}),
     "body is an array": ("select", [1, 2]),
     "format of a prompt": ("render", {"inputs": "a", "format": "gemini"}),
-    "key with a slash": ("select", {"inputs": {"a/b~c": [float("1e308")], "x": "\u0000"[:0] + "ok"}, "a/b~c": 1}),
+    "key with a slash": ("select", {"inputs": "a", "a/b~c": 1}),
 }
 
 
@@ -82,7 +84,9 @@ def test_no_error_class_is_left_out():
     assert set(CODE_TO_STATUS) == set(code_to_error())
 
 
-@pytest.mark.parametrize(("code", "field"), [("unauthorized", "www-authenticate"), ("overloaded", "retry-after")])
+@pytest.mark.parametrize(
+    ("code", "field"), [("unauthorized", "www-authenticate"), ("overloaded", "retry-after")]
+)
 async def test_some_errors_come_with_a_header(
     code: str, field: str, client: httpx.AsyncClient, services: StubServices
 ):
@@ -90,7 +94,9 @@ async def test_some_errors_come_with_a_header(
     assert field in (await client.get("/v1/pools/tickets")).headers
 
 
-@pytest.mark.parametrize("error", [RuntimeError("secret text"), KshotError("secret text"), KeyError("secret")])
+@pytest.mark.parametrize(
+    "error", [RuntimeError("secret text"), KshotError("secret text"), KeyError("secret")]
+)
 async def test_an_unforeseen_error_says_nothing_about_itself(
     error: Exception, client: httpx.AsyncClient, services: StubServices
 ):
@@ -163,9 +169,6 @@ async def test_refused_query_parameters_are_named(
 
 
 def test_at_most_a_hundred_fields_are_listed_and_three_quoted():
-    from kshot.schemas.selections import Exclude  # noqa: PLC0415
-    from kshot.server.validation import validated  # noqa: PLC0415
-
     with pytest.raises(InvalidInput) as caught:
         validated(Exclude, {"ids": [""] * 9000})
     assert len(caught.value.errors) == 100

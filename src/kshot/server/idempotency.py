@@ -4,6 +4,7 @@ For requests that read their whole body. Selections are safe to repeat, and so a
 the same row again changes nothing.
 """
 
+import asyncio
 import hashlib
 import json
 import re
@@ -13,20 +14,18 @@ from fastapi import Request, Response
 
 from kshot.errors import InvalidInput
 from kshot.server.bodies import JSON
-from kshot.server.ports import IdempotencyService
+from kshot.server.ports import IdempotencyKeys
 
 HEADER = "Idempotency-Key"
 _KEY = re.compile(r"[\x21-\x7e]{1,255}")
 
 
-async def once(
-    service: IdempotencyService, request: Request, work: Callable[[], Awaitable[Response]]
-) -> Response:
+async def once(keys: IdempotencyKeys, request: Request, work: Callable[[], Awaitable[Response]]) -> Response:
     """Run ``work``, unless a request with the same key has done so already.
 
     Parameters
     ----------
-    service : IdempotencyService
+    keys : IdempotencyKeys
         Where keys are kept.
     request : Request
         Its method, path and query are the scope of the key; its body must be the same every time.
@@ -47,7 +46,7 @@ async def once(
         raise InvalidInput(f"{HEADER} must be 1 to 255 visible ASCII characters")
     scope = f"{request.method} {request.url.path}?{request.url.query}"
     body_hash = hashlib.blake2b(await request.body(), digest_size=16).hexdigest()
-    stored = await service.reserve(scope, key, body_hash)
+    stored = await asyncio.to_thread(keys.reserve_idempotency_key, scope, key, body_hash)
     if stored is not None:
         return Response(
             json.dumps(stored.response, ensure_ascii=False),
@@ -58,7 +57,8 @@ async def once(
     try:
         response = await work()
     except BaseException:
-        await service.release(scope, key)
+        await asyncio.to_thread(keys.release_idempotency_key, scope, key)
         raise
-    await service.complete(scope, key, response.status_code, json.loads(bytes(response.body)))
+    answer = json.loads(bytes(response.body))
+    await asyncio.to_thread(keys.complete_idempotency_key, scope, key, response.status_code, answer)
     return response

@@ -145,7 +145,6 @@ class UpsertStream(Response):
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG002  (of ASGI)
         """Send one line per batch."""
-        await send({"type": "http.response.start", "status": 200, "headers": self.raw_headers})
         sender = asyncio.create_task(self._send_lines(send))
         sender.add_done_callback(lambda _: self._has_room.set())
         try:
@@ -153,7 +152,6 @@ class UpsertStream(Response):
                 await self._collect(sender)
             self._unsent.put_nowait(b"")
             await sender
-            await send({"type": "http.response.body", "body": b"", "more_body": False})
         finally:
             sender.cancel()
 
@@ -180,7 +178,9 @@ class UpsertStream(Response):
         self._unsent.put_nowait(line)
 
     async def _send_lines(self, send: Send) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": self.raw_headers})
         while line := await self._unsent.get():
             await send({"type": "http.response.body", "body": line, "more_body": True})
             self._unsent_bytes -= len(line)
             self._has_room.set()
+        await send({"type": "http.response.body", "body": b"", "more_body": False})

@@ -164,20 +164,20 @@ class StoredReply(Protocol):
         ...
 
 
-class IdempotencyService(Protocol):
-    """Remembers which request a key stands for, and its answer."""
+class IdempotencyKeys(Protocol):
+    """Remembers which request a key stands for, and its answer; blocks, as `kshot.index.store.Store` does."""
 
-    async def reserve(self, scope: str, key: str, body_hash: str) -> StoredReply | None:
+    def reserve_idempotency_key(self, scope: str, key: str, body_hash: str) -> StoredReply | None:
         """Claim a key, or return the answer it has; `IdempotencyConflict` otherwise."""
         ...
 
-    async def complete(
+    def complete_idempotency_key(
         self, scope: str, key: str, status_code: int, response: Mapping[str, Any] | None
     ) -> None:
         """Keep the answer."""
         ...
 
-    async def release(self, scope: str, key: str) -> None:
+    def release_idempotency_key(self, scope: str, key: str) -> None:
         """Give up a key whose request failed."""
         ...
 
@@ -206,7 +206,7 @@ class Services(Protocol):
         ...
 
     @property
-    def idempotency(self) -> IdempotencyService:
+    def idempotency(self) -> IdempotencyKeys:
         """Idempotency keys."""
         ...
 

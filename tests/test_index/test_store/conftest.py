@@ -39,17 +39,20 @@ def postgres_server():
 
 @pytest.fixture(params=["sqlite", pytest.param("postgres", marks=pytest.mark.component)])
 def store_url(request, tmp_path):
-    """Return the URL of an empty database."""
+    """Give the URL of an empty database."""
     if request.param == "sqlite":
-        return f"sqlite:///{tmp_path}/store.sqlite"
+        yield f"sqlite:///{tmp_path}/store.sqlite"
+        return
     server = request.getfixturevalue("postgres_server")
     name = f"kshot_{uuid.uuid4().hex}"
     url = make_url(server.get_uri()).set(drivername="postgresql+psycopg")
     engine = create_engine(url, isolation_level="AUTOCOMMIT")
     with engine.connect() as connection:
         connection.execute(text(f"CREATE DATABASE {name}"))
+    yield url.set(drivername="postgresql", database=name).render_as_string(hide_password=False)
+    with engine.connect() as connection:
+        connection.execute(text(f"DROP DATABASE {name} WITH (FORCE)"))
     engine.dispose()
-    return url.set(drivername="postgresql", database=name).render_as_string(hide_password=False)
 
 
 @pytest.fixture

@@ -189,7 +189,6 @@ def test_a_store_that_is_current_opens_without_alembic(store, store_url, monkeyp
 
 
 def test_no_content_is_in_the_message_of_a_database_error(store, pool):
-    # The pool's examples cannot be written without their counter: an error of the database, not of the input.
     with store._engine.begin() as connection:
         connection.execute(text("DROP TABLE examples"))
     with pytest.raises(Exception, match="examples") as caught:

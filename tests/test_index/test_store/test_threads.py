@@ -1,7 +1,7 @@
 import threading
 from concurrent.futures import ThreadPoolExecutor
 
-from kshot.index.store import ExampleHeader
+from kshot.index.store import ExampleHeader, Store
 from kshot.records import NewExample
 from tests.test_index.test_store.cases import a_job, write
 
@@ -21,6 +21,16 @@ def test_writers_in_many_threads_give_every_batch_its_own_version(store, pool):
     assert store.get_pool("tickets").version == 30
     seqs = [seq for result in results for seq in result.seqs]
     assert len(set(seqs)) == len(seqs) == store.count_live(pool.id) == 300
+
+
+def test_two_stores_on_one_database_take_turns(store, pool, store_url):
+    def post(writer, name):
+        return [write(writer, pool.id, NewExample(id=f"{name}-{i}", inputs="x")).version for i in range(15)]
+
+    with Store(store_url) as replica, ThreadPoolExecutor(2) as threads:
+        versions = [*threads.map(post, (store, replica), ("a", "b"))]
+    assert sorted(versions[0] + versions[1]) == list(range(1, 31))
+    assert len({header.seq for header in store.iterate_headers(pool.id)}) == 30
 
 
 def test_the_same_example_from_many_threads_is_stored_once(store, pool):

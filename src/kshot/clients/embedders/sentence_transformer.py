@@ -161,10 +161,14 @@ def open_model(
     )
 
 
-def _export_in_child(folder: Path, target: Path) -> None:
+def _require_torch() -> None:
     for package in ("torch", "sentence_transformers", "onnx"):
         if find_spec(package) is None:
             raise MissingDependency.of(package, extra="embedded", purpose="the first use of a local model")
+
+
+def _export_in_child(folder: Path, target: Path) -> None:
+    _require_torch()
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
     # -P: a file of the working directory must not take the place of a package.
     command = [sys.executable, "-P", "-m", "kshot.clients.embedders.onnx_export", str(folder), str(target)]
@@ -177,6 +181,7 @@ def _export_in_child(folder: Path, target: Path) -> None:
 
 
 def _open_by_torch(folder: Path, threads: int, fingerprint: str) -> SentenceTransformerEmbedder:
+    _require_torch()
     from kshot.clients.embedders.onnx_export import UnfaithfulError, prove  # noqa: PLC0415  imports torch
     from kshot.clients.embedders.torch_pipeline import TorchEngine, load  # noqa: PLC0415  imports torch
 

@@ -8,6 +8,7 @@ import numpy as np
 
 from kshot.arrays import Bools, Int64s
 from kshot.clients.embedders.base import Int32s
+from kshot.errors import MissingDependency
 
 MAX_WINDOWS = 4
 """Windows read of one text; what follows is cut and flagged."""
@@ -62,7 +63,10 @@ class WindowTokenizer:
     """
 
     def __init__(self, serialised: str, max_tokens: int) -> None:
-        from tokenizers import Tokenizer  # noqa: PLC0415  an extra, needed by local models only
+        try:
+            from tokenizers import Tokenizer  # noqa: PLC0415  an extra
+        except ImportError as error:
+            raise MissingDependency.of("tokenizers", extra="embedded", purpose="a local embedder") from error
 
         self._tokenizer = Tokenizer.from_str(serialised)
         self._tokenizer.no_padding()

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any, TypedDict, Unpack
 
-from sqlalchemy import ColumnElement, Connection, Row, and_, insert, select, update
+from sqlalchemy import ColumnElement, Connection, Row, and_, select, update
 
 from kshot.errors import Conflict, InvalidInput, JobNotFound
 from kshot.index.store.engine import Transactions
@@ -45,9 +45,11 @@ class JobTable(Transactions):
         with self._write() as connection:
             if job.pool_id is not None:
                 lock_pool(connection, job.pool_id)
-            if connection.scalar(select(jobs.c.number).where(jobs.c.id == job.id)) is not None:
-                raise Conflict(f"a job with id {job.id!r} exists already")
-            return _to_job(connection.execute(insert(jobs).values(row).returning(*_COLUMNS)).one())
+            insert = self._database.insert_if_absent(jobs).values(row).returning(*_COLUMNS)
+            added = connection.execute(insert).one_or_none()
+        if added is None:
+            raise Conflict(f"a job with id {job.id!r} exists already")
+        return _to_job(added)
 
     def get_job(self, job_id: str) -> Job:
         """Return a job; `JobNotFound` if there is none of that id."""

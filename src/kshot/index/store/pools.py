@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Row, and_, delete, insert, select, update
+from sqlalchemy import ColumnElement, Connection, Row, and_, delete, select, update
 
 from kshot.errors import PoolExists, PoolNotFound
 from kshot.index.store.engine import Transactions
@@ -48,9 +48,11 @@ class PoolTable(Transactions):
         now = self._clock()
         row = {"name": name, "settings": settings, "version": 0, "created_at": now, "updated_at": now}
         with self._write() as connection:
-            if connection.scalar(select(pools.c.id).where(_named(name))) is not None:
-                raise PoolExists(f"a pool named {name!r} exists already")
-            return _to_pool(connection.execute(insert(pools).values(row).returning(pools)).one())
+            insert = self._database.insert_if_absent(pools).values(row).returning(pools)
+            created = connection.execute(insert).one_or_none()
+        if created is None:
+            raise PoolExists(f"a pool named {name!r} exists already")
+        return _to_pool(created)
 
     def get_pool(self, name: str) -> Pool:
         """Return the pool of that name.

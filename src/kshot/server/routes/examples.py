@@ -167,9 +167,9 @@ def _filter(text: str | None) -> Filter | None:
 )
 async def delete_examples(pool: str, request: Request) -> Response:
     """Delete examples by ids or by whose data they are, and wipe their texts."""
+    body = await read_model(request, DeleteRequest)
 
     async def work() -> Response:
-        body = await read_model(request, DeleteRequest)
         return reply(await services(request).examples.delete(pool, body))
 
     return await once(services(request).idempotency, request, work)

@@ -1,7 +1,5 @@
 """Pools: create, list, describe, change, delete."""
 
-from urllib.parse import quote
-
 from fastapi import APIRouter, Request, Response
 
 from kshot.errors import Conflict, IdempotencyConflict, MissingDependency, PoolExists, PoolNotFound
@@ -22,13 +20,14 @@ router = APIRouter(prefix="/v1/pools", tags=["pools"])
 )
 async def create_pool(request: Request) -> Response:
     """Create a pool; everything but its name has a default."""
+    body = await read_model(request, PoolCreate)
 
     async def work() -> Response:
-        body = await read_model(request, PoolCreate)
-        pool = await services(request).pools.create(body)
-        return reply(pool, status=201, headers={"Location": f"/v1/pools/{quote(pool.name)}"})
+        return reply(await services(request).pools.create(body), status=201)
 
-    return await once(services(request).idempotency, request, work)
+    response = await once(services(request).idempotency, request, work)
+    response.headers["Location"] = f"/v1/pools/{body.name}"
+    return response
 
 
 @router.get("", response_model=PoolList, **contract())

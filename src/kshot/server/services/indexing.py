@@ -6,7 +6,6 @@ import time
 from collections.abc import Callable, Sequence
 
 import numpy as np
-import structlog
 
 from kshot.clients.embedders.base import TextFeatures
 from kshot.errors import InvalidInput, KshotError
@@ -16,9 +15,10 @@ from kshot.index.segments import Features
 from kshot.index.store import Store
 from kshot.index.store.example_rows import ExampleHeader, PoolChanges
 from kshot.records import Example
+from kshot.server.logs import get_logger
 from kshot.server.services.runtime import PoolRuntime
 
-log = structlog.get_logger(__name__)
+log = get_logger(__name__)
 CHUNK_ROWS = 1_024
 _RETRY_S = (1.0, 2.0, 5.0, 15.0, 60.0)
 

@@ -10,17 +10,16 @@ from datetime import UTC, datetime
 from typing import Any, Unpack
 from uuid import uuid4
 
-import structlog
-
 from kshot.errors import Conflict, KshotError, PoolNotFound
 from kshot.index.store import Store
 from kshot.index.store.jobs import JobChanges
 from kshot.records import Job, JobState, Pool
 from kshot.schemas.operations import JobInfo, JobList
+from kshot.server.logs import get_logger
 from kshot.server.services.indexing import Indexer
 from kshot.server.services.runtime import PoolRegistry, PoolRuntime
 
-log = structlog.get_logger(__name__)
+log = get_logger(__name__)
 
 
 class _Stopping(Exception):

@@ -7,8 +7,6 @@ import threading
 from collections.abc import Sequence
 from pathlib import Path
 
-import structlog
-
 from kshot.clients.embedders.base import Embedder
 from kshot.clients.embedders.factory import build_embedder
 from kshot.clients.embedders.online import OnlineEncoder
@@ -19,10 +17,11 @@ from kshot.index.sealing import load_base
 from kshot.index.store import Store
 from kshot.records import Pool, canonical_json
 from kshot.schemas.pools import EmbedderSpec, PoolSettings
+from kshot.server.logs import get_logger
 from kshot.server.services.core import StableCores
 from kshot.server.services.templates import PoolTemplates
 
-log = structlog.get_logger(__name__)
+log = get_logger(__name__)
 _TEXTS_AT_ONCE = 1_000
 
 

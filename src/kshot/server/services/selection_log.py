@@ -6,14 +6,13 @@ import threading
 import time
 from datetime import UTC, datetime, timedelta
 
-import structlog
-
 from kshot.errors import KshotError, Overloaded
 from kshot.index.store import Store
 from kshot.records import Selection
+from kshot.server.logs import get_logger
 from kshot.server.services.runtime import PoolRegistry
 
-log = structlog.get_logger(__name__)
+log = get_logger(__name__)
 FLUSH_S = 0.05
 MAX_WAITING = 20_000
 _PURGE_EVERY_S = 3_600.0

@@ -1,0 +1,306 @@
+"""Measure selection side by side: kshot's methods, its HTTP service, raw encoding, LangChain with FAISS.
+
+    python benchmarks/select.py --rows 20000 --queries 500 [--peer PYTHON] [--json FILE]
+
+Everything is measured in one run on one machine and printed as times and ratios. Reads the wordnet_gloss pool
+from ``KSHOT_TEST_DATA``.
+"""
+
+import sys
+
+# This file's name hides Python's own `select` from whatever is imported next.
+sys.path.pop(0)
+
+import argparse
+import gzip
+import json
+import os
+import platform
+import random
+import re
+import statistics
+import subprocess
+import tempfile
+import time
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import httpx
+import numpy as np
+
+from kshot.clients.embedders.factory import build_embedder
+from kshot.index.candidates import QueryFeatures
+from kshot.index.store import Store
+from kshot.schemas.pools import MiniLm
+from kshot.schemas.selections import SelectRequest
+from kshot.server.selectors_schema import build_selector
+from kshot.server.services.answering import Clock, answer
+from kshot.server.services.choosing import Method
+from kshot.server.services.runtime import Embedders, PoolRegistry
+
+DATA = Path(os.environ.get("KSHOT_TEST_DATA", "../shared/data")) / "wordnet_gloss"
+POOL = "glosses"
+METHODS = ("random", "similarity", "bm25", "hybrid", "fused", "mmr", "dpp", "label_balanced", "bsr", "set_bsr")
+HERE = Path(__file__).resolve().parent
+
+
+def main() -> None:
+    """Run every part for each pool size."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rows", type=int, nargs="+", default=[20_000])
+    parser.add_argument("--queries", type=int, default=500)
+    parser.add_argument("--k", type=int, default=8)
+    parser.add_argument("--threads", type=int, default=os.cpu_count() or 1)
+    parser.add_argument("--methods", nargs="+", default=list(METHODS))
+    parser.add_argument("--peer", help="Python of an environment with langchain-community and faiss-cpu")
+    parser.add_argument("--json", type=Path, help="write every figure here as well")
+    options = parser.parse_args()
+    os.environ.setdefault("HF_HUB_OFFLINE", "1")
+    print(f"Python {platform.python_version()}, {os.cpu_count()} cores, {options.threads} threads; " + versions())
+    results = [measure(rows, options) for rows in options.rows]
+    if options.json:
+        options.json.write_text(json.dumps(results, indent=1), encoding="utf-8")
+
+
+def versions() -> str:
+    """Name what the figures depend on."""
+    return ", ".join(f"{name} {version(name)}" for name in ("numpy", "faiss-cpu", "onnxruntime", "bm25s"))
+
+
+def measure(rows: int, options: argparse.Namespace) -> dict[str, Any]:
+    """Measure one pool size."""
+    texts, labels, queries = load(rows, options.queries)
+    print(f"\n## {rows:,} rows of wordnet_gloss (shuffled with seed 13), {len(queries)} test queries, k = {options.k}")
+    result: dict[str, Any] = {"rows": rows}
+    with tempfile.TemporaryDirectory(prefix="kshot-bench-") as folder:
+        data = Path(folder)
+        result["ingestion"] = ingestion(data, texts, labels, options)
+        result["in process"] = in_process(data, queries, options)
+        result["http"] = over_http(data, queries, options)
+    if options.peer:
+        result["langchain"] = peer(texts, queries, options, result)
+    return result
+
+
+def load(rows: int, count: int) -> tuple[list[str], list[str], list[str]]:
+    """Read the pool, shuffled with seed 13, and the first test queries."""
+    with gzip.open(DATA / "pool.jsonl.gz", "rt", encoding="utf-8") as file:
+        pool = [json.loads(line) for line in file]
+    random.Random(13).shuffle(pool)
+    if rows > len(pool):
+        sys.exit(f"--rows {rows}: the pool has {len(pool)}")
+    with (DATA / "test.jsonl").open(encoding="utf-8") as file:
+        queries = [json.loads(line)["input"] for line in file][:count]
+    return [row["input"] for row in pool[:rows]], [row["output"] for row in pool[:rows]], queries
+
+
+class Server:
+    """`kshot serve` as its own process on a free port."""
+
+    def __init__(self, data: Path, options: argparse.Namespace) -> None:
+        # Embedded queries are measured, not their cache.
+        environment = {**os.environ, "KSHOT_QUERY_CACHE_BYTES": "0", "KSHOT_THREADS": str(options.threads)}
+        started = time.perf_counter()
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "kshot", "serve", "--port", "0", "--data", str(data), "--log-level", "warning"],
+            stdout=subprocess.PIPE,
+            text=True,
+            env=environment,
+        )
+        assert self._process.stdout is not None
+        for line in self._process.stdout:
+            if found := re.search(r"http://\S+", line):
+                self.url = found.group()
+                break
+        else:
+            sys.exit("the server did not start")
+        self.start_s = time.perf_counter() - started
+        self.client = httpx.Client(base_url=self.url, timeout=3600)
+
+    def memory_mb(self) -> dict[str, float]:
+        """Read anonymous and resident memory."""
+        text = Path(f"/proc/{self._process.pid}/smaps_rollup").read_text(encoding="utf-8")
+        field = {name: int(kb) / 1024 for name, kb in re.findall(r"^(\w+):\s+(\d+) kB", text, re.MULTILINE)}
+        return {"anonymous": round(field["Anonymous"]), "resident": round(field["Rss"])}
+
+    def close(self) -> None:
+        """Stop it and wait."""
+        self.client.close()
+        self._process.terminate()
+        self._process.wait(60)
+
+
+def ingestion(data: Path, texts: list[str], labels: list[str], options: argparse.Namespace) -> dict[str, Any]:
+    """Ingest over HTTP as NDJSON, and encode the same texts with the bare embedder."""
+    embedder = build_embedder(MiniLm(), threads=options.threads)
+    part = texts[: min(len(texts), 10_000)]
+    embedder.encode(part[:256], token_layer=embedder.default_token_layer)
+    raw_rates = [raw_rate(embedder, part)]
+    server = Server(data, options)
+    lines = [
+        json.dumps({"id": f"r{number}", "inputs": text, "outputs": label})
+        for number, (text, label) in enumerate(zip(texts, labels, strict=True))
+    ]
+    server.client.post("/v1/pools", json={"name": POOL}).raise_for_status()
+    started = time.perf_counter()
+    reply = server.client.post(
+        f"/v1/pools/{POOL}/examples?wait=indexed",
+        content="\n".join(lines).encode(),
+        headers={"Content-Type": "application/x-ndjson"},
+    )
+    reply.raise_for_status()
+    rate = len(texts) / (time.perf_counter() - started)
+    wait_for_base(server)
+    server.close()
+    raw_rates.append(raw_rate(embedder, part))
+    embedder.close()
+    raw = statistics.mean(raw_rates)
+    print(f"ingestion over HTTP {rate:,.0f} rows/s; raw encoding {raw:,.0f} texts/s; ratio {rate / raw:.2f}")
+    return {"rows_per_s": rate, "raw_texts_per_s": raw, "ratio": rate / raw}
+
+
+def raw_rate(embedder: Any, texts: list[str]) -> float:
+    """Encode texts in the server's chunks and return texts/s."""
+    started = time.perf_counter()
+    for first in range(0, len(texts), 1024):
+        embedder.encode(texts[first : first + 1024], token_layer=embedder.default_token_layer)
+    return len(texts) / (time.perf_counter() - started)
+
+
+def wait_for_base(server: Server) -> None:
+    """Wait until a large pool has its HNSW base."""
+    rows = server.client.get(f"/v1/pools/{POOL}/stats").json()["examples"]
+    while rows > 30_000:
+        if "hnsw" in server.client.get(f"/v1/pools/{POOL}/stats").json()["vector_index"]:
+            return
+        time.sleep(2)
+
+
+def in_process(data: Path, queries: list[str], options: argparse.Namespace) -> dict[str, Any]:
+    """Time `answer` with the embedding done before: search, method, texts, reply."""
+    store = Store(f"sqlite:///{data / 'store.sqlite'}")
+    embedders = Embedders(threads=options.threads, cache_dir=None, query_cache_bytes=0)
+    registry = PoolRegistry(store, embedders, data / "pools")
+    runtime = registry.open_all()[0]
+    runtime.index.publish(store.read_changes(runtime.record.id, 0))
+    runtime.load_base()
+    runtime.index.snapshot.lexical(current=True)
+    features = [features_of(runtime, text) for text in queries]
+    print(f"in process, embedding done ({runtime.index.snapshot.dense.kind}):")
+    table = {}
+    for name in options.methods:
+        method = Method(name, {}, build_selector(name, {}))
+        request = SelectRequest(inputs="query", k=options.k)
+
+        def call(query: QueryFeatures, method: Method = method, request: SelectRequest = request) -> Any:
+            now = time.perf_counter()
+            return answer(store, runtime, method, query, request, Clock(now, now))
+
+        table[name] = spread(call, features)
+        print(f"  {name:15s} p50 {table[name]['p50']:7.2f} ms  p99 {table[name]['p99']:7.2f} ms")
+    table["fused against the whole pool"] = fidelity(runtime, features[:200], options.k)
+    store.close()
+    return table
+
+
+def features_of(runtime: Any, text: str) -> QueryFeatures:
+    """Embed one query as the service does."""
+    encoded = runtime.embedder.encode([text], token_layer=runtime.token_layer)
+    return QueryFeatures(encoded.vectors[0], encoded.tokens[~encoded.special], text)
+
+
+def fidelity(runtime: Any, features: list[QueryFeatures], k: int) -> dict[str, float]:
+    """Compare the fused method's picks from the shortlist with those from every row."""
+    from kshot.index import candidates as shortlist  # noqa: PLC0415
+    from kshot.index.snapshot import Exclusions  # noqa: PLC0415
+
+    snapshot = runtime.index.snapshot
+    eligible = snapshot.eligible(None, Exclusions())
+    selector = build_selector("fused", {})
+    rng = np.random.default_rng(0)
+    kept, same = 0, 0
+    usual = shortlist.SMALL_POOL_ROWS
+    for query in features:
+        few = shortlist.gather(snapshot, query, eligible, selector, k)
+        shortlist.SMALL_POOL_ROWS = len(snapshot)
+        every = shortlist.gather(snapshot, query, eligible, selector, k)
+        shortlist.SMALL_POOL_ROWS = usual
+        a = set(few.rows[selector.select(few, k, rng).indices].tolist())
+        b = set(every.rows[selector.select(every, k, rng).indices].tolist())
+        kept += len(a & b)
+        same += a == b
+    result = {"picks": kept / (k * len(features)), "identical_sets": same / len(features)}
+    print(f"  fused keeps {result['picks']:.2%} of the whole pool's picks; identical sets {result['identical_sets']:.1%}")
+    return result
+
+
+def over_http(data: Path, queries: list[str], options: argparse.Namespace) -> dict[str, Any]:
+    """Time requests over one connection, query cache off; then memory."""
+    server = Server(data, options)
+    print(f"over HTTP, query cache off; start to first answer {server.start_s:.1f} s:")
+    embedder = build_embedder(MiniLm(), threads=options.threads)
+    table: dict[str, Any] = {"start_s": server.start_s}
+    for layer, name in ((None, "embed sentence"), (embedder.default_token_layer, "embed with tokens")):
+        table[name] = spread(lambda text, layer=layer: embedder.encode([text], token_layer=layer), queries)
+        print(f"  {name:22s} p50 {table[name]['p50']:7.2f} ms  p99 {table[name]['p99']:7.2f} ms (in process)")
+    for name in options.methods:
+
+        def call(text: str, name: str = name) -> Any:
+            body = {"inputs": text, "k": options.k, "method": name}
+            return server.client.post(f"/v1/pools/{POOL}/select", json=body).raise_for_status()
+
+        table[name] = spread(call, queries)
+        print(f"  {name:22s} p50 {table[name]['p50']:7.2f} ms  p99 {table[name]['p99']:7.2f} ms")
+    over = table["similarity"]["p50"] - table["embed with tokens"]["p50"] if "similarity" in table else None
+    if over is not None:
+        print(f"  similarity over HTTP = own embedding + {over:.2f} ms")
+    table["memory_mb"] = server.memory_mb()
+    print(f"  memory after {len(queries) * len(options.methods):,} queries: {table['memory_mb']} MB")
+    server.close()
+    embedder.close()
+    return table
+
+
+def peer(texts: list[str], queries: list[str], options: argparse.Namespace, result: dict[str, Any]) -> dict[str, Any]:
+    """Run LangChain in its own environment over the same rows and queries."""
+    from kshot.clients.embedders.minilm import packaged_folder  # noqa: PLC0415
+
+    job = {"texts": texts, "queries": queries, "k": options.k, "threads": options.threads, "model": str(packaged_folder())}
+    done = subprocess.run(
+        [options.peer, str(HERE / "peers" / "langchain_select.py")],
+        input=json.dumps(job),
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    figures = json.loads(done.stdout)
+    print(f"LangChain + FAISS in process, embedding included ({figures['versions']}):")
+    table = {}
+    for name in ("embed", "similarity", "mmr"):
+        table[name] = quantiles(figures[name])
+        line = f"  {name:22s} p50 {table[name]['p50']:7.2f} ms  p99 {table[name]['p99']:7.2f} ms"
+        ours = result["http"].get(name)
+        print(line + (f"; kshot over HTTP takes {ours['p50'] / table[name]['p50']:.2f} of it" if ours else ""))
+    return table
+
+
+def spread(call: Any, items: list[Any]) -> dict[str, float]:
+    """Time one call per item after 20 to warm up."""
+    for item in items[:20]:
+        call(item)
+    took = []
+    for item in items:
+        started = time.perf_counter()
+        call(item)
+        took.append((time.perf_counter() - started) * 1000)
+    return quantiles(took)
+
+
+def quantiles(took_ms: list[float]) -> dict[str, float]:
+    """Summarise times."""
+    return {"p50": float(np.percentile(took_ms, 50)), "p99": float(np.percentile(took_ms, 99))}
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,83 @@
+"""What goes to stdout, what goes to stderr, and in which form.
+
+Results go to stdout, as tables for people or as JSON for programs; everything else goes to stderr. Colours
+appear on terminals only, which rich sees to.
+"""
+
+import json
+import unicodedata
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import typer
+from pydantic import BaseModel
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+out = Console(highlight=False)
+err = Console(stderr=True, highlight=False)
+
+
+def printable(text: str) -> str:
+    """Replace control characters, so that stored texts cannot steer the terminal; line ends and tabs stay."""
+    return "".join(
+        char if char in "\n\t" or unicodedata.category(char) not in {"Cc", "Cf"} else "�" for char in text
+    )
+
+
+def shortened(text: str, width: int) -> str:
+    """Put a text on one line of at most ``width`` characters."""
+    line = " ".join(printable(text).split())
+    return line if len(line) <= width else line[: width - 1] + "…"
+
+
+def print_json(value: Any) -> None:
+    """Print one JSON document."""
+    typer.echo(json.dumps(value, default=_plain, ensure_ascii=False, indent=2))
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, BaseModel):
+        return value.model_dump(mode="json", by_alias=True)
+    raise TypeError(f"{type(value).__name__} is no JSON type")
+
+
+def print_text(text: str) -> None:
+    """Print a text as it is, without wrapping it."""
+    typer.echo(printable(text))
+
+
+def print_table(columns: Sequence[str], rows: Iterable[Sequence[object]], *, title: str | None = None) -> None:
+    """Print a table; numbers are set flush right, texts are never read as markup."""
+    cells = [list(row) for row in rows]
+    table = Table(title=title, title_justify="left")
+    for position, name in enumerate(columns):
+        numbers = all(isinstance(row[position], int | float | None) for row in cells)
+        table.add_column(name, justify="right" if numbers and cells else "left", overflow="fold")
+    for row in cells:
+        table.add_row(*(Text(_cell(value)) for value in row))
+    out.print(table)
+
+
+def _cell(value: object) -> str:
+    if value is None:
+        return "-"
+    return f"{value:.3f}" if isinstance(value, float) else printable(str(value))
+
+
+def note(message: str) -> None:
+    """Tell something that is not the result, on stderr."""
+    err.print(Text(printable(message)), soft_wrap=True)
+
+
+def warn(message: str) -> None:
+    """Tell something that the caller should look at, on stderr."""
+    err.print(Text("warning: ", style="yellow") + Text(printable(message)), soft_wrap=True)
+
+
+def fail(message: str, hint: str | None = None) -> None:
+    """Tell on stderr why a command ends without success."""
+    err.print(Text("error: ", style="bold red") + Text(printable(message)), soft_wrap=True)
+    if hint is not None:
+        err.print(Text("hint: ", style="bold") + Text(hint), soft_wrap=True)

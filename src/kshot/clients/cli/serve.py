@@ -1,0 +1,75 @@
+"""``kshot serve``: the server in the foreground."""
+
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from kshot.errors import MissingDependency
+
+
+class LogLevel(StrEnum):
+    """Least severe events that are shown."""
+
+    DEBUG = "debug"
+    INFO = "info"
+    WARNING = "warning"
+    ERROR = "error"
+
+
+class LogFormat(StrEnum):
+    """How events are written."""
+
+    JSON = "json"
+    CONSOLE = "console"
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command."""
+    app.command()(serve)
+
+
+def serve(
+    host: Annotated[
+        str | None, typer.Option(help="Address to bind; default 127.0.0.1. [env: KSHOT_HOST]", show_default=False)
+    ] = None,
+    port: Annotated[
+        int | None,
+        typer.Option(
+            min=0,
+            max=65535,
+            help="Port to bind; default 8080, 0 takes a free one. [env: KSHOT_PORT]",
+            show_default=False,
+        ),
+    ] = None,
+    data: Annotated[
+        Path | None,
+        typer.Option(
+            "--data",
+            metavar="DIR",
+            help="Data folder; default ./kshot-data. [env: KSHOT_DATA]",
+            show_default=False,
+        ),
+    ] = None,
+    log_level: Annotated[
+        LogLevel | None, typer.Option(help="Default info. [env: KSHOT_LOG_LEVEL]", show_default=False)
+    ] = None,
+    log_format: Annotated[
+        LogFormat | None, typer.Option(help="Default json. [env: KSHOT_LOG_FORMAT]", show_default=False)
+    ] = None,
+) -> None:
+    """Run the server until Ctrl-C.
+
+    It prints `Listening on http://HOST:PORT` once it answers. To be reachable from other machines it needs
+    a key, which every request then has to carry:
+
+        kshot serve
+
+        KSHOT_API_KEY=$(openssl rand -hex 24) kshot serve --host 0.0.0.0 --data /srv/kshot
+    """
+    try:
+        from kshot.server.serving import serve as run_server  # noqa: PLC0415  (heavy, and an extra)
+    except ModuleNotFoundError as error:
+        raise MissingDependency.of(error.name or "a package", extra="server", purpose="kshot serve") from error
+    run_server(host, port, data, log_level=log_level, log_format=log_format)

@@ -1,0 +1,198 @@
+"""Determinantal selection: the greedy search, the kernel, the method."""
+
+import math
+
+import numpy as np
+import pytest
+
+from kshot.arrays import Candidates, unit_rows
+from kshot.errors import InvalidInput, InvalidParameter, InvalidShape
+from kshot.selectors import dpp_map, relevance_kernel_factors
+from kshot.selectors.dpp import Dpp
+from tests import oracles
+from tests.strategies import random_candidates
+
+RNG = np.random.default_rng(0)
+
+
+def gaussian_kernel(seed, n, p):
+    B = np.random.default_rng(seed).standard_normal((n, p))
+    return B, B @ B.T
+
+
+def relevance_kernel(seed, n=40, d=64, lam=0.1):
+    rng = np.random.default_rng(seed)
+    query, vectors = unit_rows(rng.standard_normal((1, d)))[0], unit_rows(rng.standard_normal((n, d)))
+    return query, vectors, relevance_kernel_factors(query, vectors, lam)
+
+
+def test_three_rows_by_hand():
+    # After row 0, row 1 keeps 1 - 0.81 of its variance and row 2 all of it.
+    picks = dpp_map([[1.0, 0.9, 0.0], [0.9, 1.0, 0.0], [0.0, 0.0, 0.5]], k=3)
+    assert picks.indices.tolist() == [0, 2, 1]
+    np.testing.assert_allclose(picks.gains, [0.0, math.log(0.5), math.log(0.19)])
+    assert picks.scores.tolist() == [1.0, 0.5, 1.0]
+    assert picks.diagnostics["logdet"] == pytest.approx(math.log(0.5 * 0.19))
+    assert picks.diagnostics["rank_exhausted"] is False
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_full_rank_kernels_equal_greedy_log_determinants(seed):
+    B, L = gaussian_kernel(seed, 40, 40)
+    expected = oracles.greedy_logdet(L, 10)
+    assert dpp_map(L, k=10).indices.tolist() == expected
+    assert dpp_map(factors=B, k=10).indices.tolist() == expected
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_relevance_kernels_equal_greedy_log_determinants(seed):
+    _, _, B = relevance_kernel(seed)
+    assert dpp_map(factors=B, k=10).indices.tolist() == oracles.greedy_logdet(B @ B.T, 10)
+
+
+def test_gains_add_up_to_the_log_determinant_and_never_rise():
+    B, L = gaussian_kernel(3, 200, 120)
+    picks = dpp_map(factors=B, k=100)
+    chosen = L[np.ix_(picks.indices, picks.indices)]
+    assert picks.diagnostics["logdet"] == pytest.approx(np.linalg.slogdet(chosen)[1], rel=1e-8)
+    assert (np.diff(picks.gains) <= 1e-9).all()
+
+
+def test_a_kernel_of_rank_seven_gives_seven_picks():
+    B, L = gaussian_kernel(4, 30, 7)
+    for picks in (dpp_map(L, k=20), dpp_map(factors=B, k=20)):
+        assert len(set(picks.indices.tolist())) == len(picks) == 7
+        assert picks.diagnostics["rank_exhausted"] is True
+        assert np.isfinite(picks.gains).all()
+
+
+def test_duplicates_are_not_chosen_while_other_directions_are_left():
+    B, _ = gaussian_kernel(5, 10, 10)
+    twice = np.vstack([B, B])
+    picks = dpp_map(factors=twice, k=20)
+    assert sorted(picks.indices.tolist()) == list(range(10))
+
+
+def test_directions_that_are_scaled_down_still_count():
+    # Residuals of 1e-40 are far below eps, but each row is a direction of its own.
+    scale = np.array([1.0, 1e-10, 1e-20])
+    picks = dpp_map(np.diag(scale**2), k=3)
+    assert picks.indices.tolist() == [0, 1, 2]
+    assert picks.diagnostics["rank_exhausted"] is False
+
+
+def test_residuals_stay_exact_over_hundreds_of_picks():
+    B, L = gaussian_kernel(6, 400, 300)
+    picks = dpp_map(factors=B, k=280)
+    chosen = L[np.ix_(picks.indices, picks.indices)]
+    assert picks.diagnostics["logdet"] == pytest.approx(np.linalg.slogdet(chosen)[1], rel=1e-8)
+
+
+def test_a_zero_kernel_has_no_direction():
+    picks = dpp_map(np.zeros((3, 3)), k=2)
+    assert len(picks) == 0
+    assert picks.diagnostics == {"logdet": 0, "rank_exhausted": True}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error", "message"),
+    [
+        ({}, InvalidParameter, "either kernel or factors"),
+        ({"kernel": np.eye(2), "factors": np.eye(2)}, InvalidParameter, "either kernel or factors"),
+        ({"kernel": np.eye(2), "eps": 0.0}, InvalidParameter, "eps is 0.0"),
+        ({"kernel": np.eye(2), "k": 0}, InvalidParameter, "k is 0"),
+        ({"kernel": np.ones((2, 3))}, InvalidShape, r"kernel has shape \(2, 3\)"),
+        ({"kernel": [[1.0, 0.5], [0.1, 1.0]]}, InvalidInput, "not symmetric"),
+        ({"kernel": [[np.nan]]}, InvalidShape, "kernel holds nan"),
+    ],
+)
+def test_senseless_input_is_refused(arguments, error, message):
+    with pytest.raises(error, match=message):
+        dpp_map(**{"k": 1, **arguments})
+
+
+@pytest.mark.parametrize("lam", [0.02, 0.1, 1.0])
+def test_factors_multiply_to_the_kernel(lam):
+    query, vectors, B = relevance_kernel(7, n=12, d=5, lam=lam)
+    r = (1 + vectors.astype(np.float64) @ query) / 2
+    a = np.exp((r - r.max()) / (2 * lam))
+    K = (1 + vectors.astype(np.float64) @ vectors.T) / 2
+    np.testing.assert_allclose(B @ B.T, a[:, None] * K * a, atol=1e-6)
+
+
+@pytest.mark.parametrize("lam", [0.02, 0.1, 1.0])
+def test_the_log_determinant_splits_into_relevance_and_diversity(lam):
+    rng = np.random.default_rng(8)
+    vectors = unit_rows(rng.standard_normal((30, 16))).astype(np.float64)
+    relevance = rng.uniform(-1, 1, 30)
+    B = relevance_kernel_factors(None, vectors, lam, relevance=relevance)
+    r = (1 + relevance) / 2
+    K = (1 + vectors @ vectors.T) / 2
+    for size in (1, 4, 9):
+        S = rng.choice(30, size, replace=False)
+        together = np.linalg.slogdet(B[S] @ B[S].T)[1]
+        apart = (r[S] - r.max()).sum() / lam + np.linalg.slogdet(K[np.ix_(S, S)])[1]
+        assert together == pytest.approx(apart, abs=1e-9)
+
+
+def test_the_kernel_is_positive_semi_definite():
+    for seed in range(10):
+        _, _, B = relevance_kernel(seed, n=50, d=8)
+        assert np.linalg.eigvalsh(B @ B.T).min() >= -1e-9
+
+
+def test_a_tiny_lam_gives_the_most_similar_rows():
+    query, vectors, B = relevance_kernel(9, n=60, lam=1e-3)
+    assert set(dpp_map(factors=B, k=8).indices.tolist()) == set(oracles.top_k(vectors @ query, 8))
+
+
+def test_a_huge_lam_gives_pure_diversity():
+    _, vectors, B = relevance_kernel(10, lam=1e3)
+    K = (1 + vectors.astype(np.float64) @ vectors.T) / 2
+    picks = dpp_map(factors=B, k=8).indices.tolist()
+    # By diversity alone every first pick is as good, so the search by K starts where the other one did.
+    assert picks == oracles.greedy_logdet(K, 8, first=picks[0])
+
+
+def test_relevance_may_be_given_in_place_of_the_query():
+    query, vectors, B = relevance_kernel(11)
+    cosine = np.array([float(np.dot(v.astype(np.float64), query.astype(np.float64))) for v in vectors])
+    np.testing.assert_allclose(relevance_kernel_factors(None, vectors, 0.1, relevance=cosine), B, rtol=1e-9)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [((None, [[1.0]], 0.1), "query or the relevance"), (([1.0], [[1.0]], 0.0), "lam is 0.0")],
+)
+def test_senseless_kernels_are_refused(arguments, message):
+    with pytest.raises(InvalidParameter, match=message):
+        relevance_kernel_factors(*arguments)
+
+
+def test_the_method_is_greedy_map_of_its_kernel():
+    candidates = random_candidates(seed=12, n=64, d=32)
+    picks = Dpp(lam=0.05).select(candidates, 8, RNG)
+    B = relevance_kernel_factors(None, candidates.vectors, 0.05, relevance=candidates.relevance)
+    assert picks.indices.tolist() == oracles.greedy_logdet(B @ B.T, 8)
+    assert np.array_equal(picks.scores, candidates.relevance[picks.indices])
+    assert picks.diagnostics["filled"] == 0
+
+
+def test_the_method_avoids_the_near_duplicate_that_similarity_takes():
+    vectors = unit_rows([[1.0, 0.0, 0.0], [1.0, 0.01, 0.0], [0.8, 0.0, 0.6]])
+    relevance = (vectors @ vectors[0]).astype(np.float64)
+    candidates = Candidates(rows=np.arange(3), relevance=relevance, vectors=vectors)
+    assert Dpp(lam=0.5).select(candidates, 2, RNG).indices.tolist() == [0, 2]
+
+
+def test_places_beyond_the_rank_are_filled_by_similarity():
+    # Nine rows are copies of three; rows 0, 1 and 5 are the most relevant ones of each.
+    basis = unit_rows([[1.0, 0.0], [0.6, 0.8], [0.0, 1.0]])
+    relevance = np.array([0.9, 0.5, 0.1, 0.8, 0.4, 0.2, 0.7, 0.3, 0.05])
+    candidates = Candidates(rows=np.arange(9), relevance=relevance, vectors=np.tile(basis, (3, 1)))
+    picks = Dpp(lam=1.0).select(candidates, 7, RNG)
+    assert set(picks.indices[:3].tolist()) == {0, 1, 5}
+    assert picks.indices[3:].tolist() == [3, 6, 4, 7]
+    assert picks.gains[3:].tolist() == [0.0] * 4
+    assert picks.diagnostics["rank_exhausted"] is True
+    assert picks.diagnostics["filled"] == 4
