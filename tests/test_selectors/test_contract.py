@@ -153,6 +153,17 @@ def test_picks_for_fewer_are_a_prefix_of_those_for_more(name, candidates):
         assert select(name, candidates, k).indices.tolist() == longest[:k]
 
 
+@pytest.mark.parametrize("name", [name for name in DETERMINISTIC if name != "hybrid"])
+@pytest.mark.parametrize("seed", range(3))
+def test_a_copy_of_a_row_that_was_not_chosen_changes_nothing(name, seed):
+    # Ranks do count copies, hence the exception.
+    candidates = random_candidates(seed=seed, n=30)
+    picks = select(name, candidates, k=6)
+    spurned = np.setdiff1d(np.arange(30), picks.indices)[:5]
+    with_copies = rearranged(candidates, np.concatenate([np.arange(30), spurned]))
+    assert select(name, with_copies, k=6).indices.tolist() == picks.indices.tolist()
+
+
 @every_selector
 def test_one_instance_serves_many_threads(name):
     selector = SELECTORS.get(name)()

@@ -1,6 +1,7 @@
 """Count the tokens of prompt texts, by the model's own tokenizer or by an estimate."""
 
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -168,6 +169,7 @@ def build_tokenizer(name: str | None) -> Tokenizer:
     if name.startswith(_TIKTOKEN):
         return TiktokenTokenizer.named(name.removeprefix(_TIKTOKEN))
     path = Path(name)
-    if path.is_file() or (path / "tokenizer.json").is_file():
-        return HuggingFaceTokenizer(path)
+    with suppress(OSError):  # such as a name that is too long for a file
+        if path.is_file() or (path / "tokenizer.json").is_file():
+            return HuggingFaceTokenizer(path)
     raise InvalidParameter(f"tokenizer {name!r} is not found; allowed: {_FORMS}")

@@ -22,7 +22,7 @@ class Bsr:
     """
 
     needs: ClassVar[frozenset[Feature]] = frozenset({Feature.TOKENS})
-    pool_wide: ClassVar[bool] = False
+    pool_wide: ClassVar[bool] = True
 
     def select(self, candidates: Candidates, k: int, rng: np.random.Generator) -> Picks:
         """Return ``min(k, n)`` picks."""

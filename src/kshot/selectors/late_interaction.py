@@ -14,7 +14,7 @@ def maxsim(
     offsets: ArrayLike,
     weights: ArrayLike,
     *,
-    max_bytes: int = 4 << 20,
+    max_bytes: int = 16 << 20,
 ) -> Float32s:
     """Score every query token against the best matching token of every row.
 

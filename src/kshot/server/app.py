@@ -68,6 +68,7 @@ def create_app(
         version=kshot.__version__,
         description=_DESCRIPTION,
         lifespan=lifespan,
+        generate_unique_id_function=lambda route: route.name,
         redirect_slashes=False,
         # The interactive pages load their scripts from a public network.
         docs_url=None,

@@ -11,7 +11,7 @@ from fastapi.openapi.utils import get_openapi
 from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
-from kshot.errors import InvalidInput, KshotError, Unauthorized
+from kshot.errors import InvalidInput, KshotError, PayloadTooLarge, Unauthorized, UnsupportedMediaType
 from kshot.schemas.base import Problem
 from kshot.schemas.examples import DeleteRequest, ExampleIn, ExamplePatch, UpsertReply, UpsertRequest
 from kshot.schemas.pools import PoolCreate, PoolPatch
@@ -61,11 +61,13 @@ def contract(
     content : dict, optional
         OpenAPI ``content`` of the body, where there is more to say than ``body``.
     problems : iterable of exception classes
-        What may go wrong, besides a refused request and a missing key.
+        What may go wrong, besides a missing key and a refused request or body.
     is_open : bool
         True if no key is asked for.
     """
     classes: list[type[KshotError]] = [*problems] if is_open else [Unauthorized, InvalidInput, *problems]
+    if body is not None or content is not None:
+        classes += [PayloadTooLarge, UnsupportedMediaType]
     status_to_codes: dict[int, list[str]] = {}
     for cls in classes:
         status_to_codes.setdefault(status_of(cls), []).append(f"`{cls.code}`")

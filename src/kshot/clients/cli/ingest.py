@@ -25,7 +25,9 @@ def ingest(
     context: typer.Context,
     file: Annotated[
         Path,
-        typer.Argument(metavar="FILE", exists=True, dir_okay=False, allow_dash=True, help="- is stdin."),
+        typer.Argument(
+            metavar="FILE", exists=True, dir_okay=False, allow_dash=True, help="The file; `-` is stdin."
+        ),
     ],
     pool: Annotated[str, typer.Option("--pool", "-p", metavar="POOL", help="Pool to store into.")],
     create: Annotated[bool, typer.Option("--create", help="Create the pool if it is not there.")] = False,
@@ -34,7 +36,9 @@ def ingest(
     ] = None,
     input_field: Annotated[
         list[str] | None,
-        typer.Option(help="Column of the input; several times for an input of named fields.", show_default=False),
+        typer.Option(
+            help="Column of the input; several times for an input of named fields.", show_default=False
+        ),
     ] = None,
     output_field: Annotated[
         list[str] | None,
@@ -60,9 +64,7 @@ def ingest(
     columns hold what. Bad rows are listed by line and stop no other; the exit code is 1 if there are any.
 
         kshot ingest tickets.jsonl --pool tickets --create
-
         kshot ingest mails.csv -p mails --input-field subject --input-field body --output-field label
-
         zcat big.jsonl.gz | kshot ingest - -p big
     """
     session = Session.of(context, url, data, as_json=as_json)

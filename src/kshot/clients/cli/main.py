@@ -81,9 +81,7 @@ def common(
     Then with yours, in a second terminal beside a server:
 
         kshot serve
-
         kshot ingest tickets.jsonl --pool tickets --create
-
         kshot select tickets "Where is my parcel?" --k 4
     """
     Session.of(context, url, data, as_json=as_json)

@@ -48,10 +48,12 @@ def print_text(text: str) -> None:
     typer.echo(printable(text))
 
 
-def print_table(columns: Sequence[str], rows: Iterable[Sequence[object]], *, title: str | None = None) -> None:
-    """Print a table; numbers are set flush right, texts are never read as markup."""
+def print_table(
+    columns: Sequence[str], rows: Iterable[Sequence[object]], *, title: str | None = None, lines: bool = False
+) -> None:
+    """Print a table, with ``lines`` between the rows; texts are never read as markup."""
     cells = [list(row) for row in rows]
-    table = Table(title=title, title_justify="left")
+    table = Table(title=title, title_justify="left", show_lines=lines)
     for position, name in enumerate(columns):
         numbers = all(isinstance(row[position], int | float | None) for row in cells)
         table.add_column(name, justify="right" if numbers and cells else "left", overflow="fold")

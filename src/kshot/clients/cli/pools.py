@@ -54,7 +54,6 @@ def create(
     `pip install "kshot[embedded]"`; hashing needs nothing and compares words.
 
         kshot pool create tickets
-
         kshot pool create tickets --embedder hashing --settings '{"select": {"k": 4}}'
     """
     session = Session.of(context, url, data, as_json=as_json)
@@ -77,9 +76,7 @@ def list_pools(
 ) -> None:
     """List the pools, with their size and embedder.
 
-    ```
     kshot pool ls
-    ```
     """
     session = Session.of(context, url, data, as_json=as_json)
     with session.client() as client:
@@ -113,9 +110,7 @@ def stats(
 ) -> None:
     """Count a pool's examples by status, split and label, and tell what they occupy.
 
-    ```
     kshot pool stats tickets
-    ```
     """
     session = Session.of(context, url, data, as_json=as_json)
     with session.client() as client:
@@ -124,7 +119,9 @@ def stats(
         output.print_json(found)
         return
     facts = found.model_dump(exclude={"by_status", "by_split", "by_label"})
-    output.print_table(["fact", "value"], [[key.replace("_", " "), str(value)] for key, value in facts.items()])
+    output.print_table(
+        ["fact", "value"], [[key.replace("_", " "), str(value)] for key, value in facts.items()]
+    )
     for what in ("status", "split", "label"):
         counts: dict[str, int] = getattr(found, f"by_{what}")
         if counts:
@@ -135,7 +132,7 @@ def stats(
 def export_pool(
     context: typer.Context,
     name: NameArgument,
-    file: Annotated[Path, typer.Option("--output", "-o", metavar="FILE", help="Where to; - is stdout.")],
+    file: Annotated[Path, typer.Option("--output", "-o", metavar="FILE", help="Where to; `-` is stdout.")],
     url: UrlOption = None,
     data: DataOption = None,
     as_json: JsonOption = False,
@@ -145,7 +142,6 @@ def export_pool(
     Vectors are left out: they are computed again on import.
 
         kshot pool export tickets -o tickets.jsonl
-
         kshot pool import tickets.jsonl --name tickets-copy
     """
     session = Session.of(context, url, data, as_json=as_json)
@@ -203,9 +199,7 @@ def import_pool(
 ) -> None:
     """Create a pool from a file that `kshot pool export` wrote.
 
-    ```
     kshot pool import tickets.jsonl --name tickets-copy
-    ```
     """
     session = Session.of(context, url, data, as_json=as_json)
     with file.open("rb") as stream, session.client() as client:
@@ -223,7 +217,7 @@ def _read_header(stream: IO[bytes]) -> dict[str, Any]:
         return {"name": str(header["name"]), "settings": dict(header["settings"])}
     except (ValueError, KeyError, TypeError):
         raise InvalidInput(
-            f"the first line is no {HEADER} header, so this is no export; use `kshot ingest` for plain examples"
+            f"the first line has no {HEADER}: this is no export; plain examples are for `kshot ingest`"
         ) from None
 
 

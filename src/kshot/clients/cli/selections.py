@@ -23,7 +23,8 @@ def select(
     context: typer.Context,
     pool: Annotated[str, typer.Argument(metavar="POOL", help="Pool to choose from.")],
     query: Annotated[
-        str, typer.Argument(metavar="QUERY", help="The input to be answered; a JSON object gives named fields.")
+        str,
+        typer.Argument(metavar="QUERY", help="The input to be answered; a JSON object gives named fields."),
     ],
     k: Annotated[int | None, typer.Option("--k", "-k", min=1, help="How many.", show_default=False)] = None,
     method: Annotated[
@@ -45,19 +46,21 @@ def select(
 ) -> None:
     """Choose the best demonstrations for a query.
 
-        kshot select tickets "Where is my parcel?" --k 4
+    kshot select tickets "Where is my parcel?" --k 4
 
-        kshot select tickets "Where is my parcel?" --method mmr --explain
+    kshot select tickets "Where is my parcel?" --method mmr --explain
 
-        kshot select tickets '{"subject": "Parcel", "body": "Where is it?"}' --render
+    kshot select tickets '{"subject": "Parcel", "body": "Where is it?"}' --render
 
-        kshot select tickets "Wo ist es?" --filter '{"field": "metadata.lang", "eq": "de"}'
+    kshot select tickets "Wo ist es?" --filter '{"field": "metadata.lang", "eq": "de"}'
     """
     session = Session.of(context, url, data, as_json=as_json)
     inputs: Content = json_argument(query, "QUERY") if query.lstrip().startswith("{") else query
     options: dict[str, Any] = {
         "k": k,
-        "method": json_argument(method, "--method") if method is not None and method.startswith("{") else method,
+        "method": json_argument(method, "--method")
+        if method is not None and method.startswith("{")
+        else method,
         "filter": None if condition is None else json_argument(condition, "--filter"),
         "max_tokens": max_tokens,
         "explain": explain,
@@ -114,9 +117,7 @@ def selectors(
 ) -> None:
     """List the methods of selection, with their parameters.
 
-    ```
     kshot selectors
-    ```
     """
     session = Session.of(context, url, data, as_json=as_json)
     with session.client() as client:

@@ -6,7 +6,8 @@ from typing import Annotated
 
 import typer
 
-from kshot.errors import MissingDependency
+from kshot.clients.cli.session import Session
+from kshot.clients.sdk.local import server_missing
 
 
 class LogLevel(StrEnum):
@@ -31,8 +32,10 @@ def register(app: typer.Typer) -> None:
 
 
 def serve(
+    context: typer.Context,
     host: Annotated[
-        str | None, typer.Option(help="Address to bind; default 127.0.0.1. [env: KSHOT_HOST]", show_default=False)
+        str | None,
+        typer.Option(help="Address to bind; default 127.0.0.1. [env: KSHOT_HOST]", show_default=False),
     ] = None,
     port: Annotated[
         int | None,
@@ -65,11 +68,11 @@ def serve(
     a key, which every request then has to carry:
 
         kshot serve
-
         KSHOT_API_KEY=$(openssl rand -hex 24) kshot serve --host 0.0.0.0 --data /srv/kshot
     """
+    folder = Session.of(context, data=data).data
     try:
         from kshot.server.serving import serve as run_server  # noqa: PLC0415  (heavy, and an extra)
     except ModuleNotFoundError as error:
-        raise MissingDependency.of(error.name or "a package", extra="server", purpose="kshot serve") from error
-    run_server(host, port, data, log_level=log_level, log_format=log_format)
+        raise server_missing(error, "kshot serve") from error
+    run_server(host, port, folder, log_level=log_level, log_format=log_format)

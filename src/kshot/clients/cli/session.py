@@ -1,7 +1,7 @@
 """What every command starts with: the common options, and the client they lead to.
 
-Where the examples are is decided in this order: ``--url``, ``--data``, ``KSHOT_BASE_URL``, ``KSHOT_DATA``, and
-last the server that owns ``./kshot-data``.
+Where the examples are is decided in this order: ``--url``, ``--data``, ``KSHOT_BASE_URL``, ``KSHOT_DATA``,
+and last the server that owns ``./kshot-data``.
 """
 
 import json
@@ -49,7 +49,12 @@ class Session:
 
     @classmethod
     def of(
-        cls, context: typer.Context, url: str | None = None, data: Path | None = None, *, as_json: bool = False
+        cls,
+        context: typer.Context,
+        url: str | None = None,
+        data: Path | None = None,
+        *,
+        as_json: bool = False,
     ) -> "Session":
         """Add a command's own options to those given before its name.
 
@@ -137,8 +142,8 @@ def json_argument(text: str, option: str) -> dict[str, Any]:
 
 
 _CODE_TO_HINT = {
-    "server_unreachable": "start a server with `kshot serve`, name one with --url, or open a folder in process "
-    "with --data DIR",
+    "server_unreachable": "start a server with `kshot serve`, name one with --url, "
+    "or open a folder in process with --data DIR",
     "unauthorized": "set KSHOT_API_KEY to the server's key",
     "pool_not_found": "`kshot pool ls` lists the pools, `kshot pool create NAME` makes one",
     "pool_exists": "choose another name, or pass --exist-ok to use the pool as it is",
@@ -149,5 +154,5 @@ _CODE_TO_HINT = {
 
 
 def hint_for(error: KshotError) -> str | None:
-    """What to try next."""
+    """Say what to try next, if that is known."""
     return _CODE_TO_HINT.get(error.code)

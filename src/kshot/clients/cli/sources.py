@@ -78,7 +78,12 @@ class Columns:
             The message lists the columns that there are.
         """
         columns = list(present)
-        wanted = [*(self.inputs or ("inputs",)), *self.outputs, *self.metadata, *([self.id] if self.id else [])]
+        wanted = [
+            *(self.inputs or ("inputs",)),
+            *self.outputs,
+            *self.metadata,
+            *([self.id] if self.id else []),
+        ]
         missing = [name for name in wanted if name not in columns]
         if missing:
             raise InvalidInput(

@@ -10,6 +10,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -85,8 +86,9 @@ def find_model(model: str) -> Path:
         A name is given and huggingface_hub is not installed.
     """
     folder = Path(model)
-    if folder.is_dir():
-        return folder
+    with suppress(OSError):  # such as a name that is too long for a file
+        if folder.is_dir():
+            return folder
     if not _HUB_NAME.fullmatch(model):
         raise InvalidParameter(
             f"model {model!r} is neither an existing folder nor a name such as 'owner/model'"

@@ -63,7 +63,8 @@ class OpenAiCompatibleEmbedder:
             url = httpx.URL(base_url)
         except httpx.InvalidURL as error:
             raise InvalidParameter(f"base_url is no URL: {error}") from error
-        if url.scheme not in {"http", "https"} or not url.host or url.userinfo or url.query or url.fragment:
+        extras = url.userinfo or url.query or url.fragment
+        if url.scheme not in {"http", "https"} or not url.host or extras or (url.port or 0) > 65535:
             raise InvalidParameter("base_url must be an http or https URL of host, port and path only")
         if api_key is not None and not re.fullmatch(r"[\x21-\x7e]+", api_key):
             raise InvalidParameter("api_key must be printable ASCII without spaces")
@@ -143,7 +144,7 @@ class OpenAiCompatibleEmbedder:
             raise EmbedderUnavailable(
                 f"{self._url} gave a malformed answer: {type(error).__name__}"
             ) from None
-        wanted = self._dimension or vectors.shape[1]
+        wanted = self._dimension or max(vectors.shape[1], 1)
         if vectors.shape[1] != wanted:
             raise EmbedderUnavailable(f"{self._url} gave {vectors.shape[1]} dimensions, wanted {wanted}")
         self._dimension = wanted
@@ -155,7 +156,7 @@ class OpenAiCompatibleEmbedder:
             wait_s = _FIRST_WAIT_S * 2**attempt
             try:
                 response = self._client.post(self._url, json=body)
-            except httpx.TransportError as error:
+            except httpx.RequestError as error:
                 reason = type(error).__name__
             else:
                 if response.is_success:

@@ -62,12 +62,18 @@ class LocalClient(Client):
         return f"LocalClient({str(self._path)!r})"
 
 
+def server_missing(error: ModuleNotFoundError, purpose: str) -> MissingDependency | ModuleNotFoundError:
+    """Turn the failed import of an extra's package into the line that installs it; a bug stays a bug."""
+    package = error.name or ""
+    if package.split(".")[0] in {"", "kshot"}:
+        return error
+    return MissingDependency.of(package, extra="server", purpose=purpose)
+
+
 def _build_app(path: Path, settings: dict[str, Any]) -> Any:
     try:
         from kshot.server.bootstrap import Settings, build_app  # noqa: PLC0415  (heavy, and an extra)
     except ModuleNotFoundError as error:
-        raise MissingDependency.of(
-            error.name or "a package", extra="server", purpose="LocalClient"
-        ) from error
+        raise server_missing(error, "LocalClient") from error
     # Not from the environment: that belongs to servers, and may name another store.
     return build_app(Settings.from_env({}, data_dir=path, **settings))

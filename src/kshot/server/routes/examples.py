@@ -11,9 +11,7 @@ from kshot.errors import (
     ExampleNotFound,
     FieldError,
     IdempotencyConflict,
-    PayloadTooLarge,
     PoolNotFound,
-    UnsupportedMediaType,
 )
 from kshot.schemas.base import Request as Body
 from kshot.schemas.base import Wait
@@ -85,8 +83,6 @@ class _FilterParameter(Body):
             PoolNotFound,
             DimensionMismatch,
             IdempotencyConflict,
-            PayloadTooLarge,
-            UnsupportedMediaType,
         ),
     ),
 )

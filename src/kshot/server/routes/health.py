@@ -6,7 +6,7 @@ import platform
 from fastapi import APIRouter, Request, Response
 
 import kshot
-from kshot.errors import NotFound, code_to_error
+from kshot.errors import InvalidInput, NotFound, code_to_error
 from kshot.schemas.operations import Readiness, Version
 from kshot.selectors import SELECTORS
 from kshot.server.bodies import JSON, reply
@@ -47,7 +47,7 @@ async def metrics(request: Request) -> Response:
     return Response(collected.render(), media_type=collected.media_type)
 
 
-@router.get("/problems/{code}", **contract(is_open=True, problems=(NotFound,)))
+@router.get("/problems/{code}", **contract(is_open=True, problems=(NotFound, InvalidInput)))
 async def explain_problem(code: str) -> Response:
     """Say what an error code means: the page behind the `type` of every problem."""
     classes = code_to_error()
