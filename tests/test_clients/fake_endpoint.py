@@ -1,4 +1,4 @@
-"""A small real HTTP server that answers like an OpenAI-compatible embeddings endpoint, or as badly as told."""
+"""A small real HTTP server that answers like an OpenAI-compatible endpoint, or as badly as told."""
 
 import json
 import threading

@@ -1,3 +1,5 @@
+from typing import Any
+
 import numpy as np
 import pytest
 
@@ -23,7 +25,7 @@ def offsets(*values):
 def test_one_text_is_copied_out_of_its_batch():
     spans = np.array([[0, 1], [2, 3], [4, 5]], dtype=np.int32)
     features = TextFeatures(VECTORS, np.array([False, True]), TOKENS, offsets(0, 1, 3), IDS, SPECIAL, spans)
-    one = features.one(1)
+    one: Any = features.one(1)
     assert len(one) == 1
     assert one.vectors.tolist() == [[0.0, 1.0]]
     assert one.truncated.tolist() == [True]
@@ -76,12 +78,12 @@ def test_external_pools_of_other_dimensions_do_not_compare():
 
 
 def test_settings_build_their_embedder(monkeypatch):
-    monkeypatch.setenv("SOME_KEY", "secret")
+    monkeypatch.setenv("KSHOT_EMBEDDER_KEY_SOME", "secret")
     assert isinstance(build_embedder(Hashing(type="hashing")), HashingEmbedder)
     assert build_embedder(External(type="external", dimension=7)).dimension == 7
     remote = build_embedder(
         OpenAiCompatible(
-            type="openai", model="m", base_url="http://host/v1", dimensions=5, api_key_env="SOME_KEY"
+            type="openai", model="m", base_url="http://host/v1", dimensions=5, api_key_env="KSHOT_EMBEDDER_KEY_SOME"
         )
     )
     assert isinstance(remote, OpenAiCompatibleEmbedder)
@@ -90,9 +92,9 @@ def test_settings_build_their_embedder(monkeypatch):
 
 
 def test_a_key_variable_that_is_not_set_is_named(monkeypatch):
-    monkeypatch.delenv("SOME_KEY", raising=False)
-    spec = OpenAiCompatible(type="openai", model="m", base_url="http://host/v1", api_key_env="SOME_KEY")
-    with pytest.raises(InvalidParameter, match="SOME_KEY.* is not set"):
+    monkeypatch.delenv("KSHOT_EMBEDDER_KEY_SOME", raising=False)
+    spec = OpenAiCompatible(type="openai", model="m", base_url="http://host/v1", api_key_env="KSHOT_EMBEDDER_KEY_SOME")
+    with pytest.raises(InvalidParameter, match=r"KSHOT_EMBEDDER_KEY_SOME.* is not set"):
         build_embedder(spec)
 
 

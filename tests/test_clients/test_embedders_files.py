@@ -199,6 +199,6 @@ def test_fewer_than_one_thread_is_refused(tmp_path):
 def test_weights_other_than_the_published_ones_are_refused(tmp_path, weights):
     if weights is not None:
         (tmp_path / "model.safetensors").write_bytes(weights)
-    with pytest.raises(InvalidInput, match="has SHA-256 .*, wanted 53aa51172d14"):
+    with pytest.raises(InvalidInput, match=r"has SHA-256 .*, wanted 53aa51172d14"):
         open_minilm(folder=tmp_path, cache=tmp_path)
     assert not (tmp_path / "embedders").exists()

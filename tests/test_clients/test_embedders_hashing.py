@@ -1,5 +1,6 @@
 import subprocess
 import sys
+from typing import Any
 
 import numpy as np
 from hypothesis import given
@@ -7,7 +8,7 @@ from hypothesis import strategies as st
 
 from kshot.clients.embedders.hashing import MAX_WORDS, HashingEmbedder
 
-EMBEDDER = HashingEmbedder()
+EMBEDDER: Any = HashingEmbedder()
 
 
 def vectors(*texts):
@@ -72,7 +73,7 @@ def test_words_beyond_the_limit_are_cut_and_flagged():
 
 def test_a_chosen_dimension_is_kept():
     embedder = HashingEmbedder(dimension=1)
-    features = embedder.encode(["one two", ""], token_layer=1)
+    features: Any = embedder.encode(["one two", ""], token_layer=1)
     assert features.vectors.shape == (2, 1)
     np.testing.assert_allclose(np.abs(features.vectors), 1.0)
     assert embedder.fingerprint != EMBEDDER.fingerprint

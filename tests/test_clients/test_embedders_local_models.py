@@ -5,9 +5,11 @@ import os
 import shutil
 import subprocess
 import sys
+from typing import Any
 
 import numpy as np
 import pytest
+from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
 
 from kshot.clients.embedders.factory import build_embedder
 from kshot.clients.embedders.minilm import open_minilm, packaged_folder
@@ -19,10 +21,11 @@ from kshot.schemas.pools import MiniLm, SentenceTransformers
 pytestmark = pytest.mark.component
 
 LEAST_COSINE = 0.9999
-WORDS = (
+PROSE = (
     "the parcel was left at my neighbour's door although I stayed home all day; who pays for a lost card, "
     "and when does a transfer of 20.50 euros to Zürich arrive? "
-).split()
+)
+WORDS = PROSE.split()
 TEXTS = [
     "",
     "a",
@@ -50,9 +53,7 @@ def _quiet_and_offline():
 
 
 def load_reference(folder):
-    from sentence_transformers import SentenceTransformer
-
-    return SentenceTransformer(str(folder), device="cpu").eval()
+    return pytest.importorskip("sentence_transformers").SentenceTransformer(str(folder), device="cpu").eval()
 
 
 @pytest.fixture(scope="module")
@@ -66,8 +67,7 @@ def reference_sentences(model, texts):
 
 def reference_states(model, text):
     """Every layer's hidden states of one text, straight from the transformer; (layers + 1, t, d)."""
-    import torch
-
+    torch = pytest.importorskip("torch")
     inputs = model.tokenizer([text], truncation=True, max_length=model.max_seq_length, return_tensors="pt")
     with torch.inference_mode():
         output = model[0].auto_model(
@@ -103,15 +103,17 @@ def test_minilm_gives_the_vectors_of_sentence_transformers_at_every_layer(minilm
     assert_same_as(reference, minilm)
 
 
-def test_minilm_reads_long_texts_in_windows(minilm, reference):
-    text = " ".join(f"item {i} of the list" for i in range(100))  # 5 to a clause: two windows
-    features = minilm.encode([text, "short"], token_layer=4)
+def test_minilm_reads_a_long_text_in_windows_weighted_by_their_tokens(minilm, reference):
+    text = " ".join(f"item {i} of the list" for i in range(70))  # 5 tokens to an item
+    features = minilm.encode([text, "short"], token_layer=4, spans=True)
     assert features.truncated.tolist() == [False, False]
-    first, second = text[: text.index("item 63")], text
-    assert 256 < features.offsets[1] <= 512 + 4
-    vector = features.vectors[:1]
-    assert 0.5 < cosines(vector, reference_sentences(reference, [first]))[0] < 0.9999
-    assert cosines(vector, reference_sentences(reference, [second]))[0] < 0.9999
+    spans, special = features.one(0).spans, features.one(0).special
+    assert np.flatnonzero(special).tolist() == [0, 255, 256, 353]
+    windows = [text[spans[1, 0] : spans[254, 1]], text[spans[257, 0] : spans[352, 1]]]
+    assert " ".join(windows) == text
+    first, second = reference_sentences(reference, windows).astype(np.float64)
+    assert cosines(features.vectors[0], 254 * first + 96 * second) >= LEAST_COSINE
+    assert cosines(features.vectors[0], first) < LEAST_COSINE
 
 
 def test_minilms_special_tokens_are_the_markers(minilm):
@@ -122,8 +124,8 @@ def test_minilms_special_tokens_are_the_markers(minilm):
 
 async def test_minilm_serves_queries_online(minilm):
     encoder = OnlineEncoder(minilm)
-    one = await encoder.encode_one("Where is my parcel?", 4)
-    wanted = minilm.encode(["Where is my parcel?"], token_layer=4)
+    one: Any = await encoder.encode_one("Where is my parcel?", 4)
+    wanted: Any = minilm.encode(["Where is my parcel?"], token_layer=4)
     np.testing.assert_allclose(one.tokens, wanted.tokens, atol=1e-5)
     await encoder.close()
 
@@ -136,7 +138,8 @@ def test_a_cached_model_starts_without_torch(minilm, model_cache):
         "e = build_embedder(MiniLm())\n"
         "v = e.encode(['Where is my parcel?'], token_layer=4).vectors\n"
         "heavy = ['torch', 'sentence_transformers', 'transformers', 'onnx', 'huggingface_hub', 'scipy']\n"
-        "print(json.dumps([e.fingerprint, e.runtime, v[0, :3].tolist(), [m for m in heavy if m in sys.modules]]))"
+        "heavy = [m for m in heavy if m in sys.modules]\n"
+        "print(json.dumps([e.fingerprint, e.runtime, v[0, :3].tolist(), heavy]))"
     )
     environment = os.environ | {"KSHOT_CACHE": str(model_cache), "PYTHONPATH": os.pathsep.join(sys.path)}
     done = subprocess.run(
@@ -175,17 +178,10 @@ def test_a_flipped_bit_in_the_weights_is_refused(tmp_path):
 
 def tiny_model(folder, architecture, *, pooling):
     """A random two-layer model with a dense head; Roberta counts positions from the padding id."""
-    import torch
-    from sentence_transformers import SentenceTransformer
-    from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
-    from transformers import BertConfig, BertModel, PreTrainedTokenizerFast, RobertaConfig, RobertaModel
-
-    try:
-        from sentence_transformers.sentence_transformer.modules import Dense, Pooling, Transformer
-    except ImportError:  # before version 6
-        from sentence_transformers.models import Dense, Pooling, Transformer
-
-    torch.manual_seed(7)
+    transformers = pytest.importorskip("transformers")
+    sentence_transformers = pytest.importorskip("sentence_transformers")
+    modules = pytest.importorskip("sentence_transformers.sentence_transformer.modules")
+    pytest.importorskip("torch").manual_seed(7)
     vocabulary = {"[PAD]": 0, "[UNK]": 1, "[CLS]": 2, "[SEP]": 3}
     vocabulary |= {chr(c): len(vocabulary) + i for i, c in enumerate(range(33, 127))}
     vocabulary |= {f"##{chr(c)}": len(vocabulary) + i for i, c in enumerate(range(33, 127))}
@@ -194,7 +190,7 @@ def tiny_model(folder, architecture, *, pooling):
     rust.post_processor = processors.TemplateProcessing(
         single="[CLS] $A [SEP]", special_tokens=[("[CLS]", 2), ("[SEP]", 3)]
     )
-    tokenizer = PreTrainedTokenizerFast(
+    tokenizer = transformers.PreTrainedTokenizerFast(
         tokenizer_object=rust, pad_token="[PAD]", unk_token="[UNK]", cls_token="[CLS]", sep_token="[SEP]"
     )
     sizes = {
@@ -207,27 +203,25 @@ def tiny_model(folder, architecture, *, pooling):
         "pad_token_id": 0,
     }
     transformer = folder / "transformer"
-    if architecture == "bert":
-        BertModel(BertConfig(**sizes)).save_pretrained(transformer)
-    else:
-        RobertaModel(RobertaConfig(**sizes)).save_pretrained(transformer)
+    config = getattr(transformers, f"{architecture}Config")(**sizes)
+    getattr(transformers, f"{architecture}Model")(config).save_pretrained(transformer)
     tokenizer.save_pretrained(transformer)
-    body = Transformer(str(transformer), max_seq_length=1024)
-    model = SentenceTransformer(
-        modules=[body, Pooling(32, pooling_mode=pooling), Dense(32, 12)], device="cpu"
+    body = modules.Transformer(str(transformer), max_seq_length=1024)
+    model = sentence_transformers.SentenceTransformer(
+        modules=[body, modules.Pooling(32, pooling_mode=pooling), modules.Dense(32, 12)], device="cpu"
     )
     model.save(str(folder / "saved"))
     return folder / "saved"
 
 
-@pytest.fixture(scope="module", params=[("bert", "cls"), ("roberta", "mean")], ids=lambda p: "-".join(p))
+@pytest.fixture(scope="module", params=[("Bert", "cls"), ("Roberta", "mean")], ids="-".join)
 def tiny(request, tmp_path_factory):
     architecture, pooling = request.param
     return tiny_model(tmp_path_factory.mktemp("tiny"), architecture, pooling=pooling)
 
 
 def test_any_sentence_transformers_model_is_exported_with_its_head(tiny, tmp_path):
-    embedder = build_embedder(
+    embedder: Any = build_embedder(
         SentenceTransformers(type="sentence-transformers", model=str(tiny)), cache=tmp_path
     )
     assert embedder.runtime == "onnx"

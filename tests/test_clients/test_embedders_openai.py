@@ -237,7 +237,7 @@ def test_a_base_url_must_be_plain(url):
 
 @pytest.mark.parametrize("key", ["two words", "line\nbreak", "schlüssel", ""])
 def test_a_key_that_cannot_be_a_header_is_refused_without_quoting_it(key):
-    with pytest.raises(InvalidParameter, match="^api_key must be printable ASCII without spaces$"):
+    with pytest.raises(InvalidParameter, match=r"^api_key must be printable ASCII without spaces$"):
         OpenAiCompatibleEmbedder("http://host", "fake", api_key=key)
 
 

@@ -141,6 +141,7 @@ def test_results_stand_where_their_windows_stand(counts, layer):
     if layer is None:
         assert tokens is None
     else:
+        assert tokens is not None
         ones = np.ones(len(windows.token_ids))
         np.testing.assert_allclose(
             tokens, unit(np.stack([ones, windows.token_ids, ones * layer], 1)), atol=1e-6

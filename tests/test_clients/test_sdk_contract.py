@@ -76,13 +76,13 @@ def empty_pool(client) -> Iterator[str]:
 
 
 @pytest.fixture
-def pool(client, empty_pool) -> str:
+def pool(client, empty_pool: str) -> str:
     client.upsert(empty_pool, TICKETS)
     return empty_pool
 
 
 def ids_of(selection: Selection) -> list[str]:
-    return [shown.id for shown in selection]
+    return [str(shown.id) for shown in selection]
 
 
 def test_the_server_is_ready_and_of_this_version(client):
@@ -259,7 +259,7 @@ def test_a_selection_becomes_a_prompt_that_the_server_would_render_alike(client,
 def test_fields_are_written_alike_by_client_and_server(client, empty_pool):
     rows = [({"subject": "Lamp", "n": 2, "tags": ["a"]}, {"intent": "broken", "sure": True})]
     client.upsert(empty_pool, rows)
-    query = {"subject": "Plug", "n": None, "tags": []}
+    query: dict[str, Any] = {"subject": "Plug", "n": None, "tags": []}
     chosen = client.select(empty_pool, query)
     assert chosen.text() == client.render(empty_pool, query, format="text").text
     assert chosen.text().startswith(

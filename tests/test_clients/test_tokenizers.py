@@ -1,5 +1,3 @@
-from pathlib import Path
-
 import numpy as np
 import pytest
 import tiktoken
@@ -8,6 +6,7 @@ from hypothesis import strategies as st
 from tokenizers import Tokenizer as RustTokenizer
 from tokenizers import models, pre_tokenizers, processors
 
+from kshot.clients.embedders.minilm import packaged_folder
 from kshot.clients.tokenizers import TiktokenTokenizer, build_tokenizer
 from kshot.errors import InvalidInput, InvalidParameter, Unavailable
 
@@ -83,7 +82,7 @@ def test_text_that_looks_like_a_marker_counts_as_plain_text(encoding):
 
 
 def test_an_unknown_encoding_is_refused_with_the_known_ones():
-    with pytest.raises(InvalidParameter, match="tiktoken:nope is unknown; allowed: .*o200k_base"):
+    with pytest.raises(InvalidParameter, match=r"tiktoken:nope is unknown; allowed: .*o200k_base"):
         build_tokenizer("tiktoken:nope")
 
 
@@ -121,7 +120,5 @@ def test_the_estimate_is_the_least_whole_number_of_tokens_of_three_and_a_half_ch
 
 @pytest.mark.component
 def test_the_packaged_models_tokenizer_counts_word_pieces():
-    from kshot.clients.embedders.minilm import packaged_folder
-
-    tokenizer = build_tokenizer(str(Path(packaged_folder())))
+    tokenizer = build_tokenizer(str(packaged_folder()))
     assert tokenizer.count(["How do I reset my PIN?", "word " * 500]).tolist() == [7, 500]

@@ -73,6 +73,21 @@ def test_duplicates_are_not_chosen_while_other_directions_are_left():
     assert sorted(picks.indices.tolist()) == list(range(10))
 
 
+def test_a_chosen_row_never_returns_even_where_only_rounding_is_left():
+    B, L = gaussian_kernel(4, 30, 7)
+    for picks in (dpp_map(L, k=20, eps=1e-300), dpp_map(factors=B, k=20, eps=1e-300)):
+        assert len(set(picks.indices.tolist())) == len(picks) > 7
+
+
+def test_equal_rows_at_any_place_tie_to_the_first():
+    # Pairs of equal rows, whose products BLAS rounds differently near the end of a matrix.
+    for seed in range(20):
+        B, _ = gaussian_kernel(seed, 67, 100)
+        twice = np.vstack([B, B])
+        picks = dpp_map(factors=twice, k=20)
+        assert (picks.indices < 67).all()
+
+
 def test_directions_that_are_scaled_down_still_count():
     # Residuals of 1e-40 are far below eps, but each row is a direction of its own.
     scale = np.array([1.0, 1e-10, 1e-20])

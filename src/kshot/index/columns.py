@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 from kshot.records import canonical_json
 
 MISSING = -1
-_MAX_METADATA_DEPTH = 8
+MAX_METADATA_FIELDS = 1_000
+"""Metadata fields that one pool can be filtered by; a column takes memory in every row, filled or not."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,21 +29,23 @@ class Column:
     values: Sequence[Any]
 
     def counts(self, mask: NDArray[np.bool_]) -> dict[Any, int]:
-        """Count the values of the rows in ``mask``, most frequent first; rows without a value are left out."""
+        """Count the values of the rows in ``mask``, most frequent first; rows without one are left out."""
         codes = self.codes[mask]
         found, counts = np.unique(codes[codes != MISSING], return_counts=True)
         order = np.argsort(-counts, kind="stable")
         return {self.values[found[i]]: int(counts[i]) for i in order}
 
 
-def flatten(
-    metadata: Mapping[str, Any], prefix: str = "metadata", depth: int = 0
-) -> Iterable[tuple[str, Any]]:
-    """Yield (field, value) for every leaf; a list is one value, encoded as JSON text behind a marker."""
+def flatten(metadata: Mapping[str, Any], prefix: str = "metadata") -> Iterable[tuple[str, Any]]:
+    """Yield (field, value) for every leaf, with dots between the names on the way; a list is one value.
+
+    An object has no value of its own, and null is no value. A field comes twice where ``{"a.b": ...}`` stands
+    beside ``{"a": {"b": ...}}``.
+    """
     for name, value in metadata.items():
         key = f"{prefix}.{name}"
-        if isinstance(value, Mapping) and depth < _MAX_METADATA_DEPTH:
-            yield from flatten(value, key, depth + 1)
+        if isinstance(value, Mapping):
+            yield from flatten(value, key)
         elif value is not None:
             yield key, value
 
@@ -68,65 +71,86 @@ class _Growing:
     codes: NDArray[np.int32]
     values: list[Any] = field(default_factory=list)
     value_to_code: dict[tuple[type, Any], int] = field(default_factory=dict)
+    #: Rows of ``codes`` that a frozen column shows.
+    frozen_rows: int = 0
+
+    def code_of(self, value: Any) -> int:
+        # 1, 1.0 and True are equal in Python and different JSON.
+        key = type(value), value
+        code = self.value_to_code.get(key)
+        if code is None:
+            code = self.value_to_code[key] = len(self.values)
+            self.values.append(value)
+        return code
+
+    def reserve(self, rows: int) -> None:
+        have = len(self.codes)
+        if have < rows:
+            self.codes = np.concatenate([self.codes, np.full(max(rows - have, have), MISSING, np.int32)])
+            self.frozen_rows = 0
+
+    def write(self, row: int, code: int) -> None:
+        if self.codes[row] == code:
+            return
+        if row < self.frozen_rows:
+            self.codes = self.codes.copy()
+            self.frozen_rows = 0
+        self.codes[row] = code
+
+    def freeze(self, rows: int) -> Column:
+        self.reserve(rows)
+        self.frozen_rows = rows
+        codes = self.codes[:rows]
+        codes.flags.writeable = False
+        return Column(codes, self.values)
 
 
 class ColumnWriter:
-    """Builds columns row by row; `freeze` gives an immutable view of the first n rows.
+    """Builds columns row by row; `freeze` gives an immutable view of the rows so far.
 
     One writer, any number of readers of frozen columns: appending writes behind every frozen view, and
-    changing a row that a view may show copies the codes first.
+    changing a row that a view shows copies the column first.
     """
 
     def __init__(self) -> None:
         self._rows = 0
+        self._metadata_fields = 0
         self._field_to_column: dict[str, _Growing] = {}
-        self._frozen_rows = 0
 
     def append(self, fields: Iterable[tuple[str, Any]]) -> None:
-        """Add one row."""
-        row = self._rows
+        """Add one row; None is no value, and of a field that comes twice the last value counts."""
         self._rows += 1
-        for name, value in fields:
-            self._set(name, row, value)
+        self.replace(self._rows - 1, fields)
+
+    def extend(self, rows: int) -> None:
+        """Add rows without values."""
+        self._rows += rows
 
     def replace(self, row: int, fields: Iterable[tuple[str, Any]]) -> None:
-        """Write another example's values into an existing row."""
-        if row < self._frozen_rows:
-            for column in self._field_to_column.values():
-                column.codes = column.codes.copy()
-            self._frozen_rows = 0
-        for column in self._field_to_column.values():
-            if row < len(column.codes):
-                column.codes[row] = MISSING
-        for name, value in fields:
-            self._set(name, row, value)
+        """Write other values into an existing row, as `append` does; all former ones are gone."""
+        name_to_value = {name: value for name, value in fields if value is not None}
+        for name, column in self._field_to_column.items():
+            if name not in name_to_value and row < len(column.codes):
+                column.write(row, MISSING)
+        for name, value in name_to_value.items():
+            found = self._field_to_column.get(name) or self._new_column(name)
+            if found is not None:
+                found.reserve(row + 1)
+                found.write(row, found.code_of(_hashable(value)))
 
     def freeze(self) -> dict[str, Column]:
         """Return the columns as they are now."""
-        self._frozen_rows = self._rows
-        return {
-            name: Column(self._room(column, self._rows)[: self._rows], column.values)
-            for name, column in self._field_to_column.items()
-        }
+        return {name: column.freeze(self._rows) for name, column in self._field_to_column.items()}
 
-    def _set(self, name: str, row: int, value: Any) -> None:
-        if value is None:
-            return
-        if isinstance(value, list | dict):
-            value = ListValue(canonical_json(value), tuple(value))
-        column = self._field_to_column.get(name)
-        if column is None:
-            column = self._field_to_column[name] = _Growing(np.full(max(64, self._rows), MISSING, np.int32))
-        key = (type(value), value)
-        code = column.value_to_code.get(key)
-        if code is None:
-            code = column.value_to_code[key] = len(column.values)
-            column.values.append(value)
-        self._room(column, row + 1)[row] = code
+    def _new_column(self, name: str) -> _Growing | None:
+        """Make room for a field; None for metadata fields beyond `MAX_METADATA_FIELDS`."""
+        if name.startswith("metadata."):
+            if self._metadata_fields == MAX_METADATA_FIELDS:
+                return None
+            self._metadata_fields += 1
+        column = self._field_to_column[name] = _Growing(np.full(max(64, self._rows), MISSING, np.int32))
+        return column
 
-    @staticmethod
-    def _room(column: _Growing, rows: int) -> NDArray[np.int32]:
-        have = len(column.codes)
-        if have < rows:
-            column.codes = np.concatenate([column.codes, np.full(max(rows - have, have), MISSING, np.int32)])
-        return column.codes
+
+def _hashable(value: Any) -> Any:
+    return ListValue(canonical_json(value), tuple(value)) if isinstance(value, list) else value

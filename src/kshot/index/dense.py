@@ -4,6 +4,7 @@
 pool is small there is no base and every search is one matrix-vector product.
 """
 
+import math
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -18,7 +19,8 @@ EXACT_ROWS = 30_000
 HNSW_LINKS = 32
 HNSW_BUILD_DEPTH = 100
 HNSW_SEARCH_DEPTH = 192
-_SELECTIVE = 0.1
+_ROWS_PER_STEP = 10
+"""Rows that are scanned in the time of one step of a walk through the graph."""
 
 
 # The SWIG module's own type hints are incomplete.
@@ -39,12 +41,31 @@ class SealedIndex(Protocol):
     def __len__(self) -> int: ...
 
     def search(self, query: Float32s, k: int, eligible: Bools | None) -> Int64s:
-        """Return at most ``k`` distinct eligible rows that are near the query, in any order."""
+        """Return the ``k`` eligible rows (None: all are) that are nearest the query, distinct, in any order.
+
+        Fewer mean that the walk met no more: the caller then scans.
+        """
         ...
 
 
+def walk_depth(k: int, share: float) -> int:
+    """Return how many nearest rows a search has to see in order to find ``k`` eligible ones among them.
+
+    Parameters
+    ----------
+    k : int
+    share : float
+        Eligible rows of all, in (0, 1].
+    """
+    return math.ceil(max(HNSW_SEARCH_DEPTH, 2 * k) / share)
+
+
 class HnswIndex:
-    """faiss' HNSW graph over float16 copies of the vectors; similarities are recomputed by the caller."""
+    """faiss' HNSW graph over float16 copies of the vectors; similarities are recomputed by the caller.
+
+    A filter is applied to what the walk returns and not within it: a walk that ends after a fixed number of
+    rows, eligible or not, answers with far rows where the near ones are not eligible, and nobody can tell.
+    """
 
     def __init__(self, graph: Any) -> None:
         self.graph: Any = graph
@@ -66,17 +87,15 @@ class HnswIndex:
         return self._rows
 
     def search(self, query: Float32s, k: int, eligible: Bools | None) -> Int64s:
-        """Search the graph; an eligibility bitmap is applied inside the walk."""
-        depth = max(HNSW_SEARCH_DEPTH, 2 * k)
+        """Walk the graph, the deeper the fewer rows are eligible. See `SealedIndex.search`."""
+        share = 1.0 if eligible is None else np.count_nonzero(eligible[: self._rows]) / max(self._rows, 1)
+        if not share:
+            return np.empty(0, np.int64)
+        depth = min(walk_depth(k, share), self._rows)
         parameters = faiss.SearchParametersHNSW(efSearch=depth)
-        if eligible is not None:
-            # faiss keeps no reference to the bytes: they must outlive the search.
-            bits = np.packbits(eligible[: self._rows], bitorder="little")
-            selector = faiss.IDSelectorBitmap(self._rows, faiss.swig_ptr(bits))
-            parameters = faiss.SearchParametersHNSW(efSearch=depth, sel=selector)
-        _, rows = self.graph.search(query[None, :], k, params=parameters)
-        found: Int64s = rows[0][rows[0] >= 0].astype(np.int64)
-        return found
+        _, found = self.graph.search(query[None, :], k if eligible is None else depth, params=parameters)
+        rows: Int64s = found[0][found[0] >= 0].astype(np.int64)
+        return rows[:k] if eligible is None else rows[eligible[rows]][:k]
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,42 +127,41 @@ class DenseIndex:
     def search(
         self, query: Float32s, k: int, eligible: Bools, eligible_rows: Int64s | None = None
     ) -> Neighbours:
-        """Return the ``k`` eligible rows most similar to the query, nearest first.
+        """Return the ``k`` eligible rows most similar to the query, nearest first; all of them if fewer are.
 
         Parameters
         ----------
         query : float32 array, shape (d,)
             Unit vector.
         k : int
+            0 or less gives none.
         eligible : bool array, shape (n,)
         eligible_rows : int64 array, optional
             ``flatnonzero(eligible)`` if the caller has it.
 
         Notes
         -----
-        Exact where the pool is small or few rows are eligible; otherwise the sealed base is searched for
-        candidates, whose similarities are then computed exactly.
+        Exact where that is no slower than the sealed base; otherwise the base is searched for candidates,
+        whose similarities are then computed exactly. Equal similarities come in row order; those of equal
+        vectors may differ by float32 rounding.
         """
         rows = np.flatnonzero(eligible) if eligible_rows is None else eligible_rows
-        count = len(rows)
-        if count == 0:
-            return Neighbours(rows, np.empty(0, np.float32))
-        if self.base is None or count <= max(k, _SELECTIVE * len(self.vectors)):
-            if count < 0.5 * len(self.vectors):
-                return self._nearest(query, k, rows)
-            similarities = self.vectors @ query
-            if count < len(self.vectors):
-                similarities = np.where(eligible, similarities, np.float32(-np.inf))
-            best = top_k(similarities, min(k, count))
-            return Neighbours(best, similarities[best])
-        tail = len(self.base)
-        near = self.base.search(query, k, None if count == len(self.vectors) else eligible)
-        found = np.concatenate([near, rows[np.searchsorted(rows, tail) :]])
-        if len(found) < min(k, count):
+        n, count = len(self.vectors), len(rows)
+        k = min(k, count)
+        if k < 1:
+            return Neighbours(np.empty(0, np.int64), np.empty(0, np.float32))
+        if self.base is not None and count > _ROWS_PER_STEP * walk_depth(k, count / n):
+            near = self.base.search(query, k, None if count == n else eligible)
+            tail = int(np.searchsorted(rows, len(self.base)))
+            if len(near) == min(k, tail):
+                return self._nearest(query, k, np.sort(np.concatenate([near, rows[tail:]])))
+        if count < 0.5 * n:
             return self._nearest(query, k, rows)
-        return self._nearest(query, k, np.sort(found))
+        similarities = self.vectors @ query
+        best = top_k(similarities if count == n else np.where(eligible, similarities, -np.inf), k)
+        return Neighbours(best, similarities[best])
 
     def _nearest(self, query: Float32s, k: int, rows: Int64s) -> Neighbours:
         similarities = self.vectors[rows] @ query
-        best = top_k(similarities, min(k, len(rows)))
+        best = top_k(similarities, k)
         return Neighbours(rows[best], similarities[best])

@@ -1,20 +1,24 @@
-"""BM25 over a pool's texts, by bm25s."""
+"""BM25 over a pool's texts."""
 
 import re
-from collections import Counter
+import threading
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-import bm25s
 import numpy as np
-from bm25s.tokenization import Tokenized
 from numpy.typing import NDArray
+from scipy.sparse import coo_array, csc_array
 
-from kshot.arrays import Bools, Float64s
+from kshot.arrays import Bools, Float64s, Int64s
+from kshot.selectors.lexical import Bm25Matrix, Bm25Variant, bm25_contributions
 
-METHOD = "lucene"
+VARIANT = Bm25Variant.LUCENE
 K1 = 1.5
 B = 0.75
 _WORD = re.compile(r"\w+")
+
+LoadTexts = Callable[[Sequence[int]], list[str]]
+"""Embed texts of example versions, by seq; an empty text where a version is gone."""
 
 
 def words(text: str) -> list[str]:
@@ -24,59 +28,104 @@ def words(text: str) -> list[str]:
 
 @dataclass(frozen=True, slots=True)
 class LexicalIndex:
-    """BM25 (Lucene's variant, k1 = 1.5, b = 0.75) over the first ``rows`` rows of a pool. Immutable."""
+    """BM25 (Lucene's variant, k1 = 1.5, b = 0.75) over the rows of a pool that were live. Immutable.
 
-    rows: int
-    _engine: bm25s.BM25 | None
-    _word_to_id: dict[str, int]
-    _live: Bools
+    Attributes
+    ----------
+    live : bool array, shape (n,)
+        The documents that count, for document frequencies and the mean length too.
+    matrix : Bm25Matrix
+        Of all n rows; those that were not live are empty.
+    """
+
+    live: Bools
+    matrix: Bm25Matrix
 
     def scores(self, query: str) -> Float64s:
-        """Score every row; 0 where no word is shared or the row was not live. A repeated word counts twice."""
-        result = np.zeros(self.rows, np.float64)
-        if self._engine is None:
-            return result
-        ids = [self._word_to_id[word] for word in words(query) if word in self._word_to_id]
-        if ids:
-            result[self._live] = self._engine.get_scores_from_ids(ids)
-        return result
+        """Score every row, shape (n,): 0 where no word is shared; a repeated word counts each time."""
+        return self.matrix.scores(words(query))
 
 
 class LexicalWriter:
     """Remembers each row's words as integers, so that a new index needs no second look at the texts."""
 
     def __init__(self) -> None:
-        self._row_to_ids: list[NDArray[np.int32]] = []
+        self._row_to_ids: dict[int, NDArray[np.int32]] = {}
         self._word_to_id: dict[str, int] = {}
 
-    def __len__(self) -> int:
-        return len(self._row_to_ids)
+    def unknown(self, rows: Int64s) -> Int64s:
+        """Return those of the rows whose text was never given."""
+        return np.array([row for row in rows.tolist() if row not in self._row_to_ids], np.int64)
 
-    def append(self, text: str) -> None:
-        """Add one row."""
+    def put(self, row: int, text: str) -> None:
+        """Give the text of a row."""
         vocabulary = self._word_to_id
         ids = [vocabulary.setdefault(word, len(vocabulary)) for word in words(text)]
-        self._row_to_ids.append(np.array(ids, np.int32))
+        self._row_to_ids[row] = np.array(ids, np.int32)
 
     def build(self, live: Bools) -> LexicalIndex:
-        """Index the rows that are live; document frequencies and lengths count those alone.
+        """Index the rows that are live; one whose text is unknown is an empty document.
 
         O(words of the pool). Call from one thread at a time; the result may be read from any.
         """
-        rows = len(live)
-        documents = [self._row_to_ids[row].tolist() for row in np.flatnonzero(live)]
-        used = Counter(one for document in documents for one in document)
-        if not used:
-            return LexicalIndex(rows, None, {}, live)
-        engine = bm25s.BM25(method=METHOD, k1=K1, b=B)
-        vocabulary = {word: number for word, number in self._word_to_id.items() if number in used}
-        dense = {number: place for place, number in enumerate(sorted(used))}
-        engine.index(
-            Tokenized(
-                ids=[[dense[one] for one in document] for document in documents],
-                vocab={word: dense[number] for word, number in vocabulary.items()},
-            ),
-            create_empty_token=False,
-            show_progress=False,
+        rows = np.flatnonzero(live)
+        none = np.empty(0, np.int32)
+        documents = [self._row_to_ids.get(row, none) for row in rows.tolist()]
+        lengths = np.array([len(document) for document in documents], np.int64)
+        ids = np.concatenate([none, *documents])
+        # Counted over the live rows alone, then put in the places that these rows have in the pool.
+        counts = coo_array(
+            (np.ones(len(ids)), (np.repeat(np.arange(len(rows)), lengths), ids)),
+            shape=(len(rows), len(self._word_to_id)),
         )
-        return LexicalIndex(rows, engine, {word: dense[number] for word, number in vocabulary.items()}, live)
+        part = bm25_contributions(counts.tocsc(), variant=VARIANT, k1=K1, b=B)
+        placed = csc_array((part.data, rows[part.indices], part.indptr), shape=(len(live), part.shape[1]))
+        return LexicalIndex(live, Bm25Matrix(dict(self._word_to_id), placed))
+
+
+class LexicalCache:
+    """Builds one lexical index at a time, on demand, and keeps the newest."""
+
+    def __init__(self, load_texts: LoadTexts) -> None:
+        self._load_texts = load_texts
+        self._lock = threading.Lock()
+        self._writer = LexicalWriter()
+        self._latest: tuple[int, LexicalIndex] | None = None
+
+    def newest(self) -> LexicalIndex | None:
+        """Return the newest index that is ready."""
+        return None if self._latest is None else self._latest[1]
+
+    def find(self, version: int, seqs: Int64s, live: Bools) -> LexicalIndex:
+        """Return the index of exactly these live rows, waiting for its construction if need be.
+
+        Parameters
+        ----------
+        version : int
+            Of the snapshot that asks; the index of the newest one is kept.
+        seqs : int64 array, shape (n,)
+            Example version of each row.
+        live : bool array, shape (n,)
+        """
+        found = self._of(live)
+        if found is not None:
+            return found
+        with self._lock:
+            found = self._of(live)
+            if found is not None:
+                return found
+            unknown = self._writer.unknown(np.flatnonzero(live))
+            texts = self._load_texts(seqs[unknown].tolist())
+            for row, text in zip(unknown.tolist(), texts, strict=True):
+                # A version erased since has no text, but the row may live on as another version's.
+                if text:
+                    self._writer.put(row, text)
+            index = self._writer.build(live)
+            if self._latest is None or self._latest[0] <= version:
+                self._latest = version, index
+            return index
+
+    def _of(self, live: Bools) -> LexicalIndex | None:
+        # A row's text never changes, so the same rows have the same index.
+        latest = self.newest()
+        return latest if latest is not None and np.array_equal(latest.live, live) else None

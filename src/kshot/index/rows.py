@@ -8,7 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kshot.arrays import Bools, Float32s, Int64s
-from kshot.errors import DimensionMismatch
+from kshot.errors import DimensionMismatch, InvalidInput
+from kshot.index.segments import Features
 from kshot.index.snapshot import Hashes, hash64
 from kshot.index.store.example_rows import ExampleHeader
 from kshot.records import Status
@@ -19,7 +20,7 @@ T = TypeVar("T", bound=np.generic)
 
 @dataclass(frozen=True, slots=True)
 class FrozenRows:
-    """What a snapshot takes over."""
+    """What a snapshot takes over; read-only arrays."""
 
     keys: Int64s
     seqs: Int64s
@@ -47,25 +48,33 @@ class RowTable:
         self._truncated = np.empty(0, np.bool_)
         self._hashes = np.empty((0, 3), np.uint64)
 
-    def append(self, keys: Int64s, vectors: Float32s, truncated: Bools) -> None:
-        """Add rows without an owner.
+    def check(self, features: Features) -> None:
+        """Refuse features that cannot be appended.
 
         Raises
         ------
         DimensionMismatch
             The vectors have another dimension than those before.
+        InvalidInput
+            A key has a row already.
         """
-        n, first = len(keys), self._rows
-        if self._vectors is not None and self._vectors.shape[1] != vectors.shape[1]:
+        if self._vectors is not None and self._vectors.shape[1] != features.vectors.shape[1]:
             raise DimensionMismatch(
-                f"vectors have {vectors.shape[1]} dimensions, the pool {self._vectors.shape[1]}"
+                f"vectors have {features.vectors.shape[1]} dimensions, the pool {self._vectors.shape[1]}"
             )
-        self._reserve(first + n, vectors.shape[1])
+        repeated = sum(key in self.key_to_row for key in features.keys.tolist())
+        if repeated:
+            raise InvalidInput(f"{repeated} of {len(features)} keys have features already")
+
+    def append(self, features: Features) -> None:
+        """Add rows without an owner."""
+        n, first = len(features), self._rows
+        self._reserve(first + n, features.vectors.shape[1])
         assert self._vectors is not None
-        self._vectors[first : first + n] = vectors
-        self._keys[first : first + n] = keys
-        self._truncated[first : first + n] = truncated
-        for place, key in enumerate(keys.tolist()):
+        self._vectors[first : first + n] = features.vectors
+        self._keys[first : first + n] = features.keys
+        self._truncated[first : first + n] = features.truncated
+        for place, key in enumerate(features.keys.tolist()):
             self.key_to_row[key] = first + place
         self._rows += n
 
@@ -75,6 +84,10 @@ class RowTable:
         self._approved[row] = header.status == Status.APPROVED and header.has_outputs
         self._hashes[row] = hash64(header.id), hash64(header.content_hash), hash64(header.input_hash)
 
+    def owner(self, row: int) -> int:
+        """Return the seq of the version that owns a row; `DEAD` if none does."""
+        return int(self._seqs[row])
+
     def remove(self, seqs: Sequence[int]) -> None:
         """Take their rows from the versions that are no longer live."""
         if seqs:
@@ -82,20 +95,29 @@ class RowTable:
             self._seqs[: self._rows][gone] = DEAD
             self._approved[: self._rows][gone] = False
 
+    def remove_all(self) -> None:
+        """Take their rows from all owners."""
+        self._seqs[: self._rows] = DEAD
+        self._approved[: self._rows] = False
+
     def freeze(self) -> FrozenRows:
         """Copy the facts; O(rows)."""
         n = self._rows
         seqs = self._seqs[:n].copy()
-        hashes = np.asfortranarray(self._hashes[:n])
-        return FrozenRows(
+        ids, contents, inputs = (self._hashes[:n, column].copy() for column in range(3))
+        frozen = FrozenRows(
             keys=self._keys[:n],
             seqs=seqs,
             live=seqs != DEAD,
             approved=self._approved[:n].copy(),
             truncated=self._truncated[:n],
-            hashes=Hashes(hashes[:, 0].copy(), hashes[:, 1].copy(), hashes[:, 2].copy()),
+            hashes=Hashes(ids, contents, inputs),
             vectors=None if self._vectors is None else self._vectors[:n],
         )
+        for array in (frozen.keys, seqs, frozen.live, frozen.approved, frozen.truncated, frozen.vectors):
+            if array is not None:
+                array.flags.writeable = False
+        return frozen
 
     def _reserve(self, rows: int, dimension: int) -> None:
         if self._vectors is None:

@@ -1,7 +1,6 @@
 """The HNSW base of a large pool on disk: built beside the live index, saved, found again at start."""
 
 import json
-import os
 from pathlib import Path
 from typing import Any
 
@@ -11,11 +10,12 @@ import xxhash
 
 from kshot.arrays import Float32s
 from kshot.index.dense import EXACT_ROWS, HnswIndex
+from kshot.index.segments import checksum
 from kshot.index.snapshot import Snapshot
 
 # The SWIG module's own type hints are incomplete.
 faiss: Any = faiss_module
-_GRAPH, _MANIFEST = "dense.faiss", "dense.json"
+_GRAPH, _MANIFEST, _UNFINISHED = "dense.faiss", "dense.json", "tmp-dense.faiss"
 
 
 def wants_base(snapshot: Snapshot) -> bool:
@@ -27,35 +27,44 @@ def wants_base(snapshot: Snapshot) -> bool:
 
 
 def build_base(folder: Path, snapshot: Snapshot) -> HnswIndex:
-    """Build an HNSW graph over all rows of a snapshot and save it. O(n log n); minutes for 10^5.. rows."""
+    """Build an HNSW graph over all rows of a snapshot that holds vectors, and save it.
+
+    O(n log n) time; minutes from 100,000 rows on.
+    """
     assert snapshot.dense is not None
     vectors = snapshot.dense.vectors
     base = HnswIndex.build(vectors)
-    temporary = folder / f"tmp-{_GRAPH}"
+    temporary = folder / _UNFINISHED
     faiss.write_index(base.graph, str(temporary))
-    with temporary.open("rb") as file:
-        os.fsync(file.fileno())
-    manifest = {"rows": len(base), "vectors": _digest(vectors), "bytes": temporary.stat().st_size}
-    # The manifest names the vectors, so a graph beside an older manifest is recognised and built again.
+    manifest = {"rows": len(base), "vectors": _digest(vectors), "graph": checksum(temporary)}
+    # The manifest names the graph, so that one beside an older manifest is recognised and built again.
     temporary.rename(folder / _GRAPH)
     (folder / _MANIFEST).write_text(json.dumps(manifest), encoding="utf-8")
     return base
 
 
 def load_base(folder: Path, snapshot: Snapshot) -> HnswIndex | None:
-    """Load the saved graph if it belongs to the first rows of the snapshot; None if there is none that does."""
-    if snapshot.dense is None:
-        return None
-    try:
-        manifest = json.loads((folder / _MANIFEST).read_text(encoding="utf-8"))
-        rows = int(manifest["rows"])
-        if rows > len(snapshot) or (folder / _GRAPH).stat().st_size != manifest["bytes"]:
-            return None
-        if _digest(snapshot.dense.vectors[:rows]) != manifest["vectors"]:
-            return None
-        return HnswIndex(faiss.read_index(str(folder / _GRAPH)))
-    except (OSError, ValueError, KeyError, TypeError, RuntimeError):
-        return None
+    """Load the saved graph if it belongs to the first rows of the snapshot.
+
+    Returns None if it does not, or cannot be read; it is deleted then, since it holds copies of vectors that
+    may have been erased. A snapshot without vectors owns none.
+    """
+    if snapshot.dense is not None:
+        try:
+            manifest = json.loads((folder / _MANIFEST).read_text(encoding="utf-8"))
+            rows = int(manifest["rows"])
+            # faiss trusts what it reads: a damaged graph would crash the process.
+            if (
+                rows <= len(snapshot)
+                and _digest(snapshot.dense.vectors[:rows]) == manifest["vectors"]
+                and checksum(folder / _GRAPH) == manifest["graph"]
+            ):
+                return HnswIndex(faiss.read_index(str(folder / _GRAPH)))
+        except (OSError, ValueError, KeyError, TypeError, RuntimeError):
+            pass
+    for name in (_GRAPH, _MANIFEST, _UNFINISHED):
+        (folder / name).unlink(missing_ok=True)
+    return None
 
 
 def _digest(vectors: Float32s) -> str:

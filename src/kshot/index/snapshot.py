@@ -17,7 +17,7 @@ from kshot.arrays import Bools, Float32s, Int64s
 from kshot.index.columns import Column
 from kshot.index.dense import DenseIndex
 from kshot.index.filtering import bitmap, fields_of
-from kshot.index.lexical import LexicalIndex
+from kshot.index.lexical import LexicalCache, LexicalIndex
 from kshot.index.tokens import TokenView
 from kshot.schemas.filters import Filter
 
@@ -27,7 +27,8 @@ _BITMAPS_KEPT = 64
 
 def hash64(text: str) -> int:
     """Hash a text to 64 bits; used to find equal ids and contents, never to tell them apart for certain."""
-    return int.from_bytes(hashlib.blake2b(text.encode("utf-8"), digest_size=8).digest(), "little")
+    data = text.encode("utf-8", "surrogatepass")
+    return int.from_bytes(hashlib.blake2b(data, digest_size=8).digest(), "little")
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +43,22 @@ class Sample:
     vectors: Float32s
     tokens: Float32s | None
     offsets: Int64s | None
+
+    @classmethod
+    def of(cls, keys: Int64s, live: Bools, vectors: Float32s, tokens: TokenView | None) -> "Sample | None":
+        """Draw the sample; None if no row is live."""
+        rows = np.flatnonzero(live)
+        if not len(rows):
+            return None
+        if len(rows) > SAMPLE_ROWS:
+            # A bijection of 64-bit numbers: no two keys collide.
+            mixed = keys[rows].astype(np.uint64) * np.uint64(0x9E3779B97F4A7C15)
+            mixed ^= mixed >> np.uint64(32)
+            mixed *= np.uint64(0xD6E8FEB86659FD93)
+            rows = np.sort(rows[np.argpartition(mixed, SAMPLE_ROWS)[:SAMPLE_ROWS]])
+        if tokens is None:
+            return cls(rows, vectors[rows], None, None)
+        return cls(rows, vectors[rows], *tokens.take(rows))
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,7 +145,7 @@ class Snapshot:
     dense: DenseIndex | None
     tokens: TokenView | None
     sample: Sample | None
-    find_lexical: Callable[["Snapshot", bool], LexicalIndex | None]
+    lexical_cache: LexicalCache
     approved_rows: Int64s = field(init=False)
     _bitmaps: _Bitmaps = field(default_factory=_Bitmaps, init=False)
 
@@ -149,10 +166,12 @@ class Snapshot:
         Parameters
         ----------
         current : bool
-            True waits for an index of exactly this snapshot. False takes the newest one that is ready,
-            which may lack the latest rows, or None: enough to propose candidates.
+            True waits for an index of exactly this snapshot. False takes the newest one that is ready, of an
+            older or a newer snapshot and so of another length, or None: enough to propose candidates.
         """
-        return self.find_lexical(self, current)
+        if not current:
+            return self.lexical_cache.newest()
+        return self.lexical_cache.find(self.version, self.seqs, self.live)
 
     def eligible(self, expression: Filter | None, exclusions: Exclusions) -> Eligible:
         """Return the rows that pass a filter and the exclusions.

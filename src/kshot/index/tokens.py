@@ -96,11 +96,14 @@ class TokenView:
         return sum(int(part.offsets[-1]) for part in self.parts)
 
     def take(self, rows: Int64s) -> tuple[Float32s, Int64s]:
-        """Return the tokens of ``rows`` (ascending) as float32, with offsets of shape (len(rows) + 1,)."""
+        """Return the tokens of at least one row as float32, with offsets of shape (len(rows) + 1,).
+
+        ``rows`` ascend.
+        """
         pieces = [part.take(local) for part, local, _ in self._split(rows)]
         if len(pieces) == 1:
             return pieces[0]
-        lengths = np.concatenate([np.diff(offsets) for _, offsets in pieces] or [np.empty(0, np.int64)])
+        lengths = np.concatenate([np.diff(offsets) for _, offsets in pieces])
         offsets = np.concatenate([np.zeros(1, np.int64), np.cumsum(lengths, dtype=np.int64)])
         return np.concatenate([tokens for tokens, _ in pieces]), offsets
 

@@ -7,7 +7,9 @@ and one or more comparisons, all of which must hold::
 
 Fields are ``id``, ``label``, ``split``, ``status``, ``group``, ``subject_id`` and ``metadata.<name>``
 (dots reach into nested objects). A row without the field matches no comparison but ``{"exists": false}``.
-Numbers compare with numbers and texts with texts; a comparison between the two does not match.
+Numbers compare with numbers, texts with texts, booleans with booleans; values of different kinds are never
+equal (so ``ne`` holds), smaller or larger. ``contains`` looks for an item of a list or a part of a text; a
+list itself equals nothing.
 """
 
 from __future__ import annotations
@@ -82,7 +84,8 @@ def _kind(value: Any) -> str:
             if key in value:
                 return key
         return "condition"
-    return {All: "all", Any_: "any", Not: "not"}.get(type(value), "condition")
+    parsed: dict[type[Any], str] = {All: "all", Any_: "any", Not: "not"}
+    return parsed.get(type(value), "condition")
 
 
 Filter = Annotated[

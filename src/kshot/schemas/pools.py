@@ -28,8 +28,12 @@ class OpenAiCompatible(Request):
     model: Annotated[str, Field(min_length=1, max_length=256)]
     base_url: Annotated[str, StringConstraints(pattern=r"^https?://[^\s]+$", max_length=1024)]
     dimensions: Annotated[int, Field(ge=1, le=8192)] | None = None
-    api_key_env: Annotated[str, StringConstraints(pattern=r"^[A-Z][A-Z0-9_]*$", max_length=100)] | None = (
-        Field(default=None, description="name of the server's environment variable that holds the key")
+    api_key_env: (
+        Annotated[str, StringConstraints(pattern=r"^KSHOT_EMBEDDER_KEY(_[A-Z0-9_]+)?$", max_length=100)] | None
+    ) = Field(
+        default=None,
+        description="name of the server's environment variable that holds the key: KSHOT_EMBEDDER_KEY or "
+        "KSHOT_EMBEDDER_KEY_<NAME>, so that a pool cannot send any other secret of the server away",
     )
 
 
@@ -106,7 +110,7 @@ class PoolSettings(Request):
     label_field: Annotated[str, Field(pattern=r"^(outputs|metadata)(\.[^\s]+)?$", max_length=256)] | None = (
         Field(
             default=None,
-            description="where labels stand; default: `outputs` when it is text with at most 500 distinct values",
+            description="where labels stand; default: `outputs` if text with at most 500 distinct values",
         )
     )
     difficulty_field: Annotated[str, Field(pattern=r"^metadata\.[^\s]+$", max_length=256)] | None = Field(

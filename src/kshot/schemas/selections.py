@@ -46,7 +46,7 @@ class RandomOrder(Request):
 
 
 class Stable(Request):
-    """A core of the pool that is the same for every query and stands first, so that prefixes can be cached."""
+    """A core of the pool: the same for every query and first in the prompt, so that prefixes are cached."""
 
     k: Annotated[int, Field(ge=1, le=1000)]
 

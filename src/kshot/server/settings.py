@@ -15,8 +15,10 @@ from kshot.server.validation import field_errors
 DATABASE_FILE = "store.sqlite"
 _PREFIX = "KSHOT_"
 _FIELD_TO_VARIABLE = {"data_dir": "KSHOT_DATA"}
-_CLIENT_VARIABLES = {"KSHOT_BASE_URL", "KSHOT_TIMEOUT", "KSHOT_MAX_RETRIES", "KSHOT_POOL"}
-"""Read by the SDK and the command line, not by the server."""
+_OTHER_VARIABLES = {"KSHOT_BASE_URL", "KSHOT_CACHE", "KSHOT_TEST_DATA", "KSHOT_TEST_FULL"}
+"""Read by the SDK, the embedders and the tests."""
+EMBEDDER_KEY = "KSHOT_EMBEDDER_KEY"
+"""Keys of embedding endpoints, by names that pools refer to."""
 
 
 def _available_threads() -> int:
@@ -118,9 +120,13 @@ def variables() -> dict[str, str]:
 
 def unknown_variables(environ: Mapping[str, str] | None = None) -> dict[str, str | None]:
     """Map each ``KSHOT_*`` variable that nothing reads to the one that was probably meant."""
-    known = {*variables().values(), *_CLIENT_VARIABLES}
+    known = {*variables().values(), *_OTHER_VARIABLES}
     names = os.environ if environ is None else environ
-    unknown = (name for name in sorted(names) if name.startswith(_PREFIX) and name not in known)
+    unknown = (
+        name
+        for name in sorted(names)
+        if name.startswith(_PREFIX) and not name.startswith(EMBEDDER_KEY) and name not in known
+    )
     return {name: next(iter(get_close_matches(name, known, n=1)), None) for name in unknown}
 
 

@@ -25,9 +25,7 @@ def ingest(
     context: typer.Context,
     file: Annotated[
         Path,
-        typer.Argument(
-            metavar="FILE", exists=True, dir_okay=False, allow_dash=True, help="The file; `-` is stdin."
-        ),
+        typer.Argument(metavar="FILE", help="The file; `-` is stdin."),
     ],
     pool: Annotated[str, typer.Option("--pool", "-p", metavar="POOL", help="Pool to store into.")],
     create: Annotated[bool, typer.Option("--create", help="Create the pool if it is not there.")] = False,
@@ -68,6 +66,8 @@ def ingest(
         zcat big.jsonl.gz | kshot ingest - -p big
     """
     session = Session.of(context, url, data, as_json=as_json)
+    if str(file) != "-" and not file.is_file():
+        raise typer.BadParameter(f"there is no file {file}")
     kind = form or format_of(file)
     names = tuple(name.strip() for name in (metadata_fields or "").split(",") if name.strip())
     columns = Columns(tuple(input_field or ()), tuple(output_field or ()), names, id_field)

@@ -24,6 +24,11 @@ class Commands(TyperGroup):
         except KshotError as error:
             _report(error, as_json=isinstance(ctx.obj, Session) and ctx.obj.json)
             raise typer.Exit(1) from None
+        except BrokenPipeError:
+            raise
+        except OSError as error:
+            output.fail(f"{error.filename}: {error.strerror}" if error.filename else str(error))
+            raise typer.Exit(1) from None
         except KeyboardInterrupt:
             output.note("interrupted")
             raise typer.Exit(130) from None

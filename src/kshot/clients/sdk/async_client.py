@@ -73,6 +73,7 @@ class AsyncClient:
             headers=self._target.headers(),
             timeout=timeout_s,
             transport=transport,
+            trust_env=self._target.may_use_proxy,
         )
 
     create_pool = _steps(steps.create_pool)

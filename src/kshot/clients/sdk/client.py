@@ -92,6 +92,7 @@ class Client:
             headers=self._target.headers(),
             timeout=timeout_s,
             transport=transport,
+            trust_env=self._target.may_use_proxy,
         )
 
     create_pool = _steps(steps.create_pool)

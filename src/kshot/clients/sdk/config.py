@@ -44,6 +44,12 @@ class Target:
             raise InvalidParameter("api_key holds a space or a character that is not printable ASCII")
         return cls(url, key)
 
+    @property
+    def may_use_proxy(self) -> bool:
+        """Whether a proxy of the environment applies: it cannot reach this machine's own addresses."""
+        host = httpx.URL(self.base_url).host
+        return host not in {"localhost", "::1"} and not host.startswith("127.")
+
     def headers(self) -> dict[str, str]:
         """Headers of every request."""
         headers = {"User-Agent": f"kshot/{__version__} python/{platform.python_version()}"}

@@ -142,7 +142,8 @@ def upsert_ndjson(
     Returns
     -------
     UpsertReply
-        Sums over all batches; ``line`` is the line of the source, counted from 1.
+        Sums over all batches; ``line`` is the line of the source, counted from 1. ``ids`` is empty: a file may
+        hold more of them than memory does.
 
     Raises
     ------
@@ -152,7 +153,11 @@ def upsert_ndjson(
     """
     lines = _lines_of(Path(source)) if isinstance(source, str | Path) else source
     numbered = batches(numbered_lines(lines), batch_size)
-    return (yield from _send(pool, numbered, wait=wait, on_progress=on_progress, timeout_s=timeout_s))
+    return (
+        yield from _send(
+            pool, numbered, wait=wait, on_progress=on_progress, timeout_s=timeout_s, keep_ids=False
+        )
+    )
 
 
 def _lines_of(path: Path) -> Iterator[bytes]:
@@ -167,6 +172,7 @@ def _send(
     wait: Wait | None,
     on_progress: Progress | None,
     timeout_s: float | None,
+    keep_ids: bool = True,
 ) -> Steps[UpsertReply]:
     replies: list[UpsertReply] = []
     rows = 0
@@ -179,7 +185,8 @@ def _send(
             # One request must not last as long as a long queue takes; that is asked for bit by bit below.
             at_once = is_last and waits and rows <= WAIT_BY_DEFAULT_UP_TO
             reply: UpsertReply = yield upsert_batch(pool, batch.rows, "indexed" if at_once else "none")
-            replies.append(batch.in_source_lines(reply))
+            reply = batch.in_source_lines(reply)
+            replies.append(reply if keep_ids else reply.model_copy(update={"ids": []}))
             if on_progress is not None:
                 on_progress(batch.lines[-1])
     except KshotError as error:

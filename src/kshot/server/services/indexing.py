@@ -3,42 +3,68 @@
 import queue
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
+from concurrent.futures import Future
+from dataclasses import dataclass
+from functools import partial
+from typing import TypeVar
 
-import numpy as np
-
-from kshot.clients.embedders.base import TextFeatures
-from kshot.errors import InvalidInput, KshotError
-from kshot.index.pool import PoolIndex
+from kshot.errors import KshotError, PoolNotFound
 from kshot.index.sealing import build_base, wants_base
-from kshot.index.segments import Features
 from kshot.index.store import Store
-from kshot.index.store.example_rows import ExampleHeader, PoolChanges
-from kshot.records import Example
+from kshot.index.store.example_rows import PoolChanges
 from kshot.server.logs import get_logger
+from kshot.server.services.featurising import features_of, labelled
+from kshot.server.services.registry import PoolRegistry
 from kshot.server.services.runtime import PoolRuntime
+from kshot.server.services.waiting import Publications
 
 log = get_logger(__name__)
+T = TypeVar("T")
 CHUNK_ROWS = 1_024
 _RETRY_S = (1.0, 2.0, 5.0, 15.0, 60.0)
 
-Progress = Callable[[int, int], None]
-"""Called with (done, total) after each chunk; raises to stop."""
+Progress = Callable[[int], None]
+"""Called with the examples of this call that are done, after each chunk; raises to stop."""
+
+
+class Stopped(Exception):  # noqa: N818  (no failure: the work goes on after the next start)
+    """The process is shutting down."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Trouble:
+    """Why a pool's examples cannot be indexed for now, and when that is tried again."""
+
+    error: KshotError
+    attempts: int
+    due_s: float
 
 
 class Indexer:
     """Embeds what is new, writes segments, publishes snapshots; builds HNSW bases beside.
 
-    The one thread that drives every `PoolIndex`. Nothing it does is state: a restart finds the same work in
-    the store's change log and goes on.
+    The one thread that drives every installed `PoolIndex`. Nothing it does is state: a restart finds the same
+    work in the store's change log and goes on.
     """
 
-    def __init__(self, store: Store, on_publish: Callable[[PoolRuntime], None]) -> None:
+    def __init__(
+        self,
+        store: Store,
+        registry: PoolRegistry,
+        publications: Publications,
+        on_publish: Callable[[PoolRuntime], None],
+    ) -> None:
         self._store = store
+        self._registry = registry
+        self._publications = publications
         self._on_publish = on_publish
-        self._work: queue.SimpleQueue[PoolRuntime | Callable[[], None] | None] = queue.SimpleQueue()
+        self._work: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="kshot-indexer", daemon=True)
+        self._lock = threading.Lock()
+        self._notified: set[str] = set()
+        self._name_to_trouble: dict[str, _Trouble] = {}
         self._builders: dict[int, threading.Thread] = {}
 
     def start(self) -> None:
@@ -55,169 +81,189 @@ class Indexer:
     def recover(self, runtime: PoolRuntime) -> None:
         """Publish what is on disk already; whatever is missing follows once the thread runs.
 
-        For the start, before `start`: with all features present the pool is current at once.
+        For pools that nobody can have written to since they were opened. With all features present the pool
+        is current at once.
         """
-        changes = self._store.read_changes(runtime.record.id, 0)
+        if runtime.is_mismatched:
+            return
+        changes = self.changes(runtime, 0)
         complete = not runtime.index.missing(changes.added)
-        runtime.index.publish(changes if complete else changes._replace(version=0))
+        self._publish(runtime, changes if complete else changes._replace(version=0))
         runtime.load_base()
-        self.notify(runtime)
+        self.notify(runtime.record.name)
 
-    def notify(self, runtime: PoolRuntime) -> None:
+    def notify(self, name: str) -> None:
         """Say that a pool's change log has grown."""
-        self._work.put(runtime)
+        with self._lock:
+            # A pool in trouble is looked after when its time comes, and must not keep the others waiting.
+            if name in self._notified or name in self._name_to_trouble:
+                return
+            self._notified.add(name)
+        self._work.put(partial(self._attend, name))
 
-    def relabel(self, runtime: PoolRuntime) -> None:
+    def relabel(self, name: str) -> None:
         """Read a pool's labels from the field that its settings name now."""
-        self._work.put(lambda: self._relabel(runtime))
+        self._work.put(partial(self._relabel, name))
+
+    def remove_files(self, pool_id: int) -> None:
+        """Delete what the work at hand may still write for a pool that is gone."""
+        self._work.put(partial(self._registry.remove_files, pool_id))
+
+    def run(self, work: Callable[[], T]) -> T:
+        """Run ``work`` in the indexer's thread, between two publications, and return its result."""
+        future: Future[T] = Future()
+
+        def perform() -> None:
+            try:
+                future.set_result(work())
+            except BaseException as error:  # noqa: BLE001  (whatever it is, it belongs to the caller)
+                future.set_exception(error)
+
+        self._work.put(perform)
+        return future.result()
 
     @property
     def depth(self) -> int:
-        """Notifications that wait."""
+        """Pieces of work that wait."""
         return self._work.qsize()
 
-    def _run(self) -> None:
-        while (item := self._work.get()) is not None and not self._stopping.is_set():
-            if not isinstance(item, PoolRuntime):
-                item()
-                continue
-            try:
-                self._follow(item)
-                item.indexing_problem, item.indexing_attempts = None, 0
-            except _Stopped:
-                return
-            except KshotError as error:
-                self._retry_later(item, error)
-            except Exception as error:
-                log.exception("indexing_failed", pool=item.record.name)
-                self._retry_later(item, KshotError(f"indexing failed: {type(error).__name__}"))
+    def problems(self) -> dict[str, KshotError]:
+        """Return why pools are behind, by name."""
+        with self._lock:
+            return {name: trouble.error for name, trouble in self._name_to_trouble.items()}
 
-    def _follow(self, runtime: PoolRuntime) -> None:
-        index = runtime.index
-        while True:
-            changes = self._store.read_changes(runtime.record.id, index.snapshot.version)
-            if changes.version == index.snapshot.version:
-                break
-            self.embed_missing(runtime, index, changes)
-            index.publish(changes)
-            runtime.wake_waiters()
-            self._on_publish(runtime)
-        if wants_base(index.snapshot):
-            self._build_base(runtime)
+    def changes(self, runtime: PoolRuntime, after_version: int) -> PoolChanges:
+        """Read a pool's changes, with the labels that its settings name."""
+        return labelled(runtime, self._store, self._store.read_changes(runtime.record.id, after_version))
 
     def embed_missing(
-        self, runtime: PoolRuntime, index: PoolIndex, changes: PoolChanges, progress: Progress | None = None
-    ) -> None:
-        """Write segments for the added examples that have none, a chunk at a time."""
-        missing = index.missing(changes.added)
+        self, runtime: PoolRuntime, changes: PoolChanges, progress: Progress = lambda _: None
+    ) -> int:
+        """Write segments for the added examples that have none, a chunk at a time.
+
+        Returns
+        -------
+        int
+            Examples that were refused.
+
+        Raises
+        ------
+        Stopped
+            The process is shutting down.
+        PoolNotFound
+            The pool was deleted meanwhile.
+        """
+        missing = runtime.index.missing(changes.added)
+        refused = 0
         for start in range(0, len(missing), CHUNK_ROWS):
-            if self._stopping.is_set():
-                raise _Stopped
-            chunk = missing[start : start + CHUNK_ROWS]
+            self._check_wanted(runtime)
             started = time.perf_counter()
-            features = features_of(runtime, self._examples(runtime, chunk))
-            index.append(features)
+            seqs = [header.seq for header in missing[start : start + CHUNK_ROWS]]
+            examples = self._store.get_examples_by_seq(runtime.record.id, seqs)
+            refused += len(examples)
+            for features in features_of(runtime, examples):
+                runtime.index.append(features)
+                refused -= len(features)
             log.debug(
                 "chunk_indexed",
                 pool=runtime.record.name,
-                rows=len(chunk),
+                rows=len(examples),
                 took_s=time.perf_counter() - started,
             )
-            if progress is not None:
-                progress(min(start + CHUNK_ROWS, len(missing)), len(missing))
+            progress(min(start + CHUNK_ROWS, len(missing)))
+        return refused
 
-    def _examples(self, runtime: PoolRuntime, headers: Sequence[ExampleHeader]) -> list[Example]:
-        return self._store.get_examples_by_seq(runtime.record.id, [header.seq for header in headers])
+    def catch_up(self, runtime: PoolRuntime) -> None:
+        """Embed and publish until the pool is current; for installed pools in the indexer's thread only."""
+        while True:
+            changes = self.changes(runtime, runtime.index.snapshot.version)
+            if changes.version == runtime.index.snapshot.version:
+                return
+            self.embed_missing(runtime, changes)
+            self._publish(runtime, changes)
 
-    def _relabel(self, runtime: PoolRuntime) -> None:
-        everything = self._store.read_changes(runtime.record.id, 0)
-        runtime.index.relabel(runtime.settings.label_field, everything.added)
+    def _run(self) -> None:
+        while (work := self._work.get()) is not None and not self._stopping.is_set():
+            try:
+                work()
+            except Exception:
+                log.exception("indexer_work_failed")
 
-    def _retry_later(self, runtime: PoolRuntime, error: KshotError) -> None:
-        attempt = runtime.indexing_attempts
-        delay_s = _RETRY_S[min(attempt, len(_RETRY_S) - 1)]
-        runtime.indexing_attempts = attempt + 1
-        runtime.indexing_problem = error
-        log.warning("indexing_delayed", pool=runtime.record.name, code=error.code, retry_s=delay_s)
-        timer = threading.Timer(delay_s, self.notify, [runtime])
+    def _attend(self, name: str) -> None:
+        with self._lock:
+            self._notified.discard(name)
+            trouble = self._name_to_trouble.get(name)
+        if trouble is not None and time.monotonic() < trouble.due_s:
+            return
+        runtime = self._registry.find(name)
+        try:
+            if runtime is not None and not runtime.is_mismatched:
+                self.catch_up(runtime)
+                self._build_base_if_wanted(runtime)
+        except (Stopped, PoolNotFound):
+            return
+        except KshotError as error:
+            self._retry_later(name, error)
+        except Exception as error:
+            log.exception("indexing_failed", pool=name)
+            self._retry_later(name, KshotError(f"indexing failed: {type(error).__name__}"))
+        else:
+            with self._lock:
+                self._name_to_trouble.pop(name, None)
+
+    def _retry_later(self, name: str, error: KshotError) -> None:
+        with self._lock:
+            before = self._name_to_trouble.get(name)
+            attempts = 1 if before is None else before.attempts + 1
+            delay_s = _RETRY_S[min(attempts, len(_RETRY_S)) - 1]
+            self._name_to_trouble[name] = _Trouble(error, attempts, time.monotonic() + delay_s)
+        log.warning("indexing_delayed", pool=name, code=error.code, retry_s=delay_s)
+        runtime = self._registry.find(name)
+        if runtime is not None:
+            self._publications.give_up(runtime.record.id)
+        timer = threading.Timer(delay_s, self._work.put, [partial(self._attend, name)])
         timer.daemon = True
         timer.start()
 
-    def _build_base(self, runtime: PoolRuntime) -> None:
+    def _relabel(self, name: str) -> None:
+        runtime = self._registry.find(name)
+        if runtime is None:
+            return
+        published = set(runtime.index.snapshot.seqs.tolist())
+        everything = self.changes(runtime, 0).added
+        runtime.index.relabel(
+            runtime.settings.label_field, [header for header in everything if header.seq in published]
+        )
+
+    def _publish(self, runtime: PoolRuntime, changes: PoolChanges) -> None:
+        runtime.index.publish(changes)
+        self._publications.announce(runtime.record.id, changes.version)
+        self._on_publish(runtime)
+
+    def _check_wanted(self, runtime: PoolRuntime) -> None:
+        if self._stopping.is_set():
+            raise Stopped
+        current = self._registry.find(runtime.record.name)
+        if current is not None and current.record.id != runtime.record.id:
+            raise PoolNotFound(f"pool {runtime.record.name!r} was deleted")
+
+    def _build_base_if_wanted(self, runtime: PoolRuntime) -> None:
         """Build an HNSW base in a thread of its own, unless one is being built for this pool."""
         running = self._builders.get(runtime.record.id)
-        if running is not None and running.is_alive():
+        if not wants_base(runtime.index.snapshot) or (running is not None and running.is_alive()):
             return
-
-        def build() -> None:
-            started = time.perf_counter()
-            base = build_base(runtime.folder, runtime.index.snapshot)
-            log.info(
-                "base_built", pool=runtime.record.name, rows=len(base), took_s=time.perf_counter() - started
-            )
-            self._work.put(lambda: runtime.index.install_base(base))
-
-        builder = threading.Thread(target=build, name="kshot-base", daemon=True)
+        builder = threading.Thread(target=self._build_base, args=[runtime], name="kshot-base", daemon=True)
         self._builders[runtime.record.id] = builder
         builder.start()
 
-
-class _Stopped(Exception):
-    """The process is shutting down."""
-
-
-def features_of(runtime: PoolRuntime, examples: Sequence[Example]) -> Features:
-    """Encode examples; those that the embedder refuses are left out, and stay unselectable.
-
-    Raises
-    ------
-    KshotError
-        The embedder as a whole does not work; worth a retry.
-    """
-    keys = np.array([example.feature_seq for example in examples], np.int64)
-    if runtime.settings.embedder.type == "external":
-        vectors = np.stack([np.frombuffer(example.vector or b"", "<f4") for example in examples])
-        return Features(keys, vectors.astype(np.float32), np.zeros(len(keys), np.bool_))
-    texts = [runtime.templates.embed_text(example.inputs) for example in examples]
-    try:
-        encoded = runtime.embedder.encode(texts, token_layer=runtime.token_layer)
-    except InvalidInput:
-        return _without_refused(runtime, examples)
-    return _features(keys, encoded)
-
-
-def _without_refused(runtime: PoolRuntime, examples: Sequence[Example]) -> Features:
-    """Find the texts that the embedder refuses by halves, and encode the others."""
-    accepted: list[Example] = []
-    waiting = [examples]
-    while waiting:
-        some = waiting.pop()
+    def _build_base(self, runtime: PoolRuntime) -> None:
+        started = time.perf_counter()
         try:
-            texts = [runtime.templates.embed_text(example.inputs) for example in some]
-            runtime.embedder.encode(texts, token_layer=None)
-            accepted.extend(some)
-        except InvalidInput as error:
-            if len(some) == 1:
-                log.warning("example_refused", pool=runtime.record.name, example=some[0].id, code=error.code)
-                continue
-            middle = len(some) // 2
-            waiting += [some[:middle], some[middle:]]
-    if not accepted:
-        return Features(np.empty(0, np.int64), np.empty((0, 1), np.float32), np.empty(0, np.bool_))
-    accepted.sort(key=lambda example: example.feature_seq)
-    keys = np.array([example.feature_seq for example in accepted], np.int64)
-    texts = [runtime.templates.embed_text(example.inputs) for example in accepted]
-    return _features(keys, runtime.embedder.encode(texts, token_layer=runtime.token_layer))
-
-
-def _features(keys: "np.ndarray[tuple[int, ...], np.dtype[np.int64]]", encoded: TextFeatures) -> Features:
-    if encoded.tokens is None:
-        return Features(keys, encoded.vectors, encoded.truncated)
-    return Features(
-        keys,
-        encoded.vectors,
-        encoded.truncated,
-        encoded.tokens.astype(np.float16),
-        encoded.offsets,
-        encoded.token_ids,
-    )
+            base = build_base(runtime.folder, runtime.index.snapshot)
+        except Exception:
+            # The pool is served without; the next publication tries again. Its folder may be gone.
+            log.exception("base_not_built", pool=runtime.record.name)
+            return
+        took_s = time.perf_counter() - started
+        log.info("base_built", pool=runtime.record.name, rows=len(base), took_s=took_s)
+        self._work.put(partial(runtime.index.install_base, base))
