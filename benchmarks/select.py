@@ -8,8 +8,8 @@ from ``KSHOT_TEST_DATA``.
 
 import sys
 
-# This file's name hides Python's own `select` from whatever is imported next.
-sys.path.pop(0)
+# This file's name would hide Python's own `select` from whatever is imported next: its folder goes last.
+sys.path.append(sys.path.pop(0))
 
 import argparse
 import gzip
@@ -18,6 +18,8 @@ import os
 import platform
 import random
 import re
+import resource
+import shutil
 import statistics
 import subprocess
 import tempfile
@@ -26,7 +28,6 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-import httpx
 import numpy as np
 
 from kshot.clients.embedders.factory import build_embedder
@@ -38,16 +39,38 @@ from kshot.server.selectors_schema import build_selector
 from kshot.server.services.answering import Clock, answer
 from kshot.server.services.choosing import Method
 from kshot.server.services.runtime import Embedders, PoolRegistry
+from serving import Server
 
 DATA = Path(os.environ.get("KSHOT_TEST_DATA", "../shared/data")) / "wordnet_gloss"
 POOL = "glosses"
-METHODS = ("random", "similarity", "bm25", "hybrid", "fused", "mmr", "dpp", "label_balanced", "bsr", "set_bsr")
-HERE = Path(__file__).resolve().parent
+WRK_SCRIPT = """
+wrk.method = "POST"
+wrk.headers["Content-Type"] = "application/json"
+local next = 0
+request = function()
+  next = next % #bodies + 1
+  return wrk.format(nil, nil, nil, bodies[next])
+end
+"""
+METHODS = (
+    "random",
+    "similarity",
+    "bm25",
+    "hybrid",
+    "fused",
+    "mmr",
+    "dpp",
+    "label_balanced",
+    "bsr",
+    "set_bsr",
+)
 
 
 def main() -> None:
     """Run every part for each pool size."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--rows", type=int, nargs="+", default=[20_000])
     parser.add_argument("--queries", type=int, default=500)
     parser.add_argument("--k", type=int, default=8)
@@ -57,7 +80,10 @@ def main() -> None:
     parser.add_argument("--json", type=Path, help="write every figure here as well")
     options = parser.parse_args()
     os.environ.setdefault("HF_HUB_OFFLINE", "1")
-    print(f"Python {platform.python_version()}, {os.cpu_count()} cores, {options.threads} threads; " + versions())
+    print(
+        f"Python {platform.python_version()}, {os.cpu_count()} cores, {options.threads} threads; "
+        + versions()
+    )
     results = [measure(rows, options) for rows in options.rows]
     if options.json:
         options.json.write_text(json.dumps(results, indent=1), encoding="utf-8")
@@ -71,7 +97,7 @@ def versions() -> str:
 def measure(rows: int, options: argparse.Namespace) -> dict[str, Any]:
     """Measure one pool size."""
     texts, labels, queries = load(rows, options.queries)
-    print(f"\n## {rows:,} rows of wordnet_gloss (shuffled with seed 13), {len(queries)} test queries, k = {options.k}")
+    print(f"\n## {rows:,} rows of wordnet_gloss (shuffled, seed 13), {len(queries)} queries, k = {options.k}")
     result: dict[str, Any] = {"rows": rows}
     with tempfile.TemporaryDirectory(prefix="kshot-bench-") as folder:
         data = Path(folder)
@@ -95,62 +121,18 @@ def load(rows: int, count: int) -> tuple[list[str], list[str], list[str]]:
     return [row["input"] for row in pool[:rows]], [row["output"] for row in pool[:rows]], queries
 
 
-class Server:
-    """`kshot serve` as its own process on a free port."""
-
-    def __init__(self, data: Path, options: argparse.Namespace) -> None:
-        # Embedded queries are measured, not their cache.
-        environment = {**os.environ, "KSHOT_QUERY_CACHE_BYTES": "0", "KSHOT_THREADS": str(options.threads)}
-        started = time.perf_counter()
-        self._process = subprocess.Popen(
-            [sys.executable, "-m", "kshot", "serve", "--port", "0", "--data", str(data), "--log-level", "warning"],
-            stdout=subprocess.PIPE,
-            text=True,
-            env=environment,
-        )
-        assert self._process.stdout is not None
-        for line in self._process.stdout:
-            if found := re.search(r"http://\S+", line):
-                self.url = found.group()
-                break
-        else:
-            sys.exit("the server did not start")
-        self.start_s = time.perf_counter() - started
-        self.client = httpx.Client(base_url=self.url, timeout=3600)
-
-    def memory_mb(self) -> dict[str, float]:
-        """Read anonymous and resident memory."""
-        text = Path(f"/proc/{self._process.pid}/smaps_rollup").read_text(encoding="utf-8")
-        field = {name: int(kb) / 1024 for name, kb in re.findall(r"^(\w+):\s+(\d+) kB", text, re.MULTILINE)}
-        return {"anonymous": round(field["Anonymous"]), "resident": round(field["Rss"])}
-
-    def close(self) -> None:
-        """Stop it and wait."""
-        self.client.close()
-        self._process.terminate()
-        self._process.wait(60)
-
-
 def ingestion(data: Path, texts: list[str], labels: list[str], options: argparse.Namespace) -> dict[str, Any]:
     """Ingest over HTTP as NDJSON, and encode the same texts with the bare embedder."""
     embedder = build_embedder(MiniLm(), threads=options.threads)
     part = texts[: min(len(texts), 10_000)]
     embedder.encode(part[:256], token_layer=embedder.default_token_layer)
     raw_rates = [raw_rate(embedder, part)]
-    server = Server(data, options)
-    lines = [
-        json.dumps({"id": f"r{number}", "inputs": text, "outputs": label})
+    server = Server(data, options.threads)
+    rows = [
+        {"id": f"r{number}", "inputs": text, "outputs": label}
         for number, (text, label) in enumerate(zip(texts, labels, strict=True))
     ]
-    server.client.post("/v1/pools", json={"name": POOL}).raise_for_status()
-    started = time.perf_counter()
-    reply = server.client.post(
-        f"/v1/pools/{POOL}/examples?wait=indexed",
-        content="\n".join(lines).encode(),
-        headers={"Content-Type": "application/x-ndjson"},
-    )
-    reply.raise_for_status()
-    rate = len(texts) / (time.perf_counter() - started)
+    rate = len(texts) / server.ingest(POOL, rows)
     wait_for_base(server)
     server.close()
     raw_rates.append(raw_rate(embedder, part))
@@ -212,8 +194,8 @@ def features_of(runtime: Any, text: str) -> QueryFeatures:
 
 def fidelity(runtime: Any, features: list[QueryFeatures], k: int) -> dict[str, float]:
     """Compare the fused method's picks from the shortlist with those from every row."""
-    from kshot.index import candidates as shortlist  # noqa: PLC0415
-    from kshot.index.snapshot import Exclusions  # noqa: PLC0415
+    from kshot.index import candidates as shortlist
+    from kshot.index.snapshot import Exclusions
 
     snapshot = runtime.index.snapshot
     eligible = snapshot.eligible(None, Exclusions())
@@ -231,13 +213,16 @@ def fidelity(runtime: Any, features: list[QueryFeatures], k: int) -> dict[str, f
         kept += len(a & b)
         same += a == b
     result = {"picks": kept / (k * len(features)), "identical_sets": same / len(features)}
-    print(f"  fused keeps {result['picks']:.2%} of the whole pool's picks; identical sets {result['identical_sets']:.1%}")
+    print(
+        f"  fused keeps {result['picks']:.2%} of the whole pool's picks; "
+        f"identical sets {result['identical_sets']:.1%}"
+    )
     return result
 
 
 def over_http(data: Path, queries: list[str], options: argparse.Namespace) -> dict[str, Any]:
     """Time requests over one connection, query cache off; then memory."""
-    server = Server(data, options)
+    server = Server(data, options.threads)
     print(f"over HTTP, query cache off; start to first answer {server.start_s:.1f} s:")
     embedder = build_embedder(MiniLm(), threads=options.threads)
     table: dict[str, Any] = {"start_s": server.start_s}
@@ -255,6 +240,7 @@ def over_http(data: Path, queries: list[str], options: argparse.Namespace) -> di
     over = table["similarity"]["p50"] - table["embed with tokens"]["p50"] if "similarity" in table else None
     if over is not None:
         print(f"  similarity over HTTP = own embedding + {over:.2f} ms")
+    table["throughput"] = throughput(server, queries, embedder, options)
     table["memory_mb"] = server.memory_mb()
     print(f"  memory after {len(queries) * len(options.methods):,} queries: {table['memory_mb']} MB")
     server.close()
@@ -262,13 +248,59 @@ def over_http(data: Path, queries: list[str], options: argparse.Namespace) -> di
     return table
 
 
-def peer(texts: list[str], queries: list[str], options: argparse.Namespace, result: dict[str, Any]) -> dict[str, Any]:
-    """Run LangChain in its own environment over the same rows and queries."""
-    from kshot.clients.embedders.minilm import packaged_folder  # noqa: PLC0415
+def throughput(
+    server: Server, queries: list[str], embedder: Any, options: argparse.Namespace
+) -> dict[str, Any]:
+    """Load the service with 16 connections through wrk; raw batched encoding of the same texts beside it."""
+    rates = [batched_rate(embedder, queries)]
+    wrk = shutil.which("wrk")
+    if wrk is None:
+        print("  throughput: wrk is not installed, left out")
+        return {"raw_batched_per_s": rates[0]}
+    bodies = [json.dumps({"inputs": text, "k": options.k, "method": "similarity"}) for text in queries]
+    with tempfile.NamedTemporaryFile("w", suffix=".lua", encoding="utf-8") as script:
+        script.write("bodies = {" + ",".join(json.dumps(body) for body in bodies) + "}\n" + WRK_SCRIPT)
+        script.flush()
+        before = resource.getrusage(resource.RUSAGE_CHILDREN)
+        command = [wrk, "-t1", "-c16", "-d10s", "-s", script.name, f"{server.url}/v1/pools/{POOL}/select"]
+        done = subprocess.run(command, capture_output=True, text=True, check=True)
+        after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    rates.append(batched_rate(embedder, queries))
+    found = re.search(r"Requests/sec:\s+([\d.]+)", done.stdout)
+    errors = re.search(r"Non-2xx or 3xx responses: (\d+)", done.stdout)
+    assert found is not None
+    cpu = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+    rate, raw = float(found.group(1)), statistics.mean(rates)
+    print(
+        f"  throughput, 16 connections, similarity: {rate:.0f}/s of {raw:.0f}/s raw batched encoding, "
+        f"ratio {rate / raw:.2f}; errors {errors.group(1) if errors else 0}; wrk used {cpu / 10:.2f} cores"
+    )
+    return {"per_s": rate, "raw_batched_per_s": raw, "ratio": rate / raw, "wrk_cores": cpu / 10}
 
-    job = {"texts": texts, "queries": queries, "k": options.k, "threads": options.threads, "model": str(packaged_folder())}
+
+def batched_rate(embedder: Any, queries: list[str]) -> float:
+    """Encode the queries in batches of 16 and return texts/s."""
+    started = time.perf_counter()
+    for first in range(0, len(queries), 16):
+        embedder.encode(queries[first : first + 16], token_layer=embedder.default_token_layer)
+    return len(queries) / (time.perf_counter() - started)
+
+
+def peer(
+    texts: list[str], queries: list[str], options: argparse.Namespace, result: dict[str, Any]
+) -> dict[str, Any]:
+    """Run LangChain in its own environment over the same rows and queries."""
+    from kshot.clients.embedders.minilm import packaged_folder
+
+    job = {
+        "texts": texts,
+        "queries": queries,
+        "k": options.k,
+        "threads": options.threads,
+        "model": str(packaged_folder()),
+    }
     done = subprocess.run(
-        [options.peer, str(HERE / "peers" / "langchain_select.py")],
+        [options.peer, str(Path(__file__).parent / "peers" / "langchain_select.py")],
         input=json.dumps(job),
         capture_output=True,
         text=True,
@@ -281,7 +313,9 @@ def peer(texts: list[str], queries: list[str], options: argparse.Namespace, resu
         table[name] = quantiles(figures[name])
         line = f"  {name:22s} p50 {table[name]['p50']:7.2f} ms  p99 {table[name]['p99']:7.2f} ms"
         ours = result["http"].get(name)
-        print(line + (f"; kshot over HTTP takes {ours['p50'] / table[name]['p50']:.2f} of it" if ours else ""))
+        print(
+            line + (f"; kshot over HTTP takes {ours['p50'] / table[name]['p50']:.2f} of it" if ours else "")
+        )
     return table
 
 

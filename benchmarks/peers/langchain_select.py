@@ -13,10 +13,10 @@ from importlib.metadata import version
 job = json.load(sys.stdin)
 os.environ["HF_HUB_OFFLINE"] = "1"
 
-import torch  # noqa: E402
-from langchain_community.vectorstores import FAISS  # noqa: E402
-from langchain_core.embeddings import Embeddings  # noqa: E402
-from sentence_transformers import SentenceTransformer  # noqa: E402
+import torch
+from langchain_community.vectorstores import FAISS
+from langchain_core.embeddings import Embeddings
+from sentence_transformers import SentenceTransformer
 
 torch.set_num_threads(job["threads"])
 

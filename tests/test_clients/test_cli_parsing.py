@@ -102,6 +102,7 @@ def test_the_version_is_printed():
         ["pool", "ls", "--url", "http://host", "--data", "d"],
         ["--url", "http://host", "pool", "ls", "--data", "d"],
         ["ingest", "absent.jsonl", "--pool", "p"],
+        ["ingest", ".", "--pool", "p"],
         ["serve", "--port", "70000"],
         ["serve", "--log-level", "loud"],
     ],
@@ -155,6 +156,12 @@ def test_an_interrupt_ends_with_130_and_no_traceback(monkeypatch):
     fail_with(monkeypatch, KeyboardInterrupt())
     run = Run("pool", "ls")
     assert (run.code, run.out, run.err) == (130, "", "interrupted\n")
+
+
+def test_a_file_that_cannot_be_used_is_one_line(monkeypatch):
+    fail_with(monkeypatch, PermissionError(13, "Permission denied", "rows.jsonl"))
+    run = Run("pool", "ls")
+    assert (run.code, run.err) == (1, "error: rows.jsonl: Permission denied\n")
 
 
 def test_a_server_that_does_not_answer_is_named():

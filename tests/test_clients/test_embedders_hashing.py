@@ -3,10 +3,12 @@ import sys
 from typing import Any
 
 import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from kshot.clients.embedders.hashing import MAX_WORDS, HashingEmbedder
+from kshot.errors import InvalidParameter
 
 EMBEDDER: Any = HashingEmbedder()
 
@@ -69,6 +71,11 @@ def test_words_beyond_the_limit_are_cut_and_flagged():
     features = EMBEDDER.encode(["a " * MAX_WORDS, "a " * (MAX_WORDS + 1)], token_layer=1)
     assert features.truncated.tolist() == [False, True]
     assert np.diff(features.offsets).tolist() == [MAX_WORDS + 2] * 2
+
+
+def test_a_dimension_below_one_is_refused():
+    with pytest.raises(InvalidParameter, match="dimension is 0, allowed >= 1"):
+        HashingEmbedder(dimension=0)
 
 
 def test_a_chosen_dimension_is_kept():

@@ -156,7 +156,7 @@ def test_lines_are_sent_as_they_are_and_blank_ones_are_counted(client, store):
     reply = client.upsert_ndjson("tickets", lines, batch_size=2)
     assert store.rows == [[{"inputs": "a"}, {"inputs": "bad"}], [{"inputs": "c"}]]
     assert [row.line for row in reply.rejected] == [4]
-    assert reply.upto_line == 5
+    assert (reply.accepted, reply.ids, reply.upto_line) == (2, [], 5)
 
 
 def test_a_file_is_read_line_by_line(client, store, tmp_path):

@@ -114,11 +114,32 @@ def test_an_address_that_is_no_http_url_is_refused(url):
         Client(url)
 
 
+def test_a_negative_number_of_retries_is_refused():
+    with pytest.raises(InvalidParameter, match="max_retries is -1"):
+        Client("http://kshot.test", max_retries=-1)
+
+
 @pytest.mark.parametrize("key", ["two words", "line\nbreak", "schlüssel"])
 def test_a_key_that_no_header_can_hold_is_refused_and_not_repeated(key):
     with pytest.raises(InvalidParameter) as caught:
         Client("http://kshot.test", key)
     assert key not in caught.value.message
+
+
+@pytest.mark.parametrize(
+    ("url", "goes_by_proxy"),
+    [
+        ("http://localhost:1", False),
+        ("http://127.0.0.9:1", False),
+        ("http://[::1]:1", False),
+        ("http://host:1", True),
+    ],
+)
+def test_a_proxy_of_the_environment_is_not_asked_for_this_machine(monkeypatch, url, goes_by_proxy):
+    monkeypatch.setenv("HTTP_PROXY", "http://proxy.test:3128")
+    monkeypatch.delenv("NO_PROXY", raising=False)
+    for client in (Client(url), AsyncClient(url)):
+        assert client._http.trust_env is goes_by_proxy
 
 
 def test_a_path_prefix_of_the_address_is_kept():

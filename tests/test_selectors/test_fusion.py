@@ -4,7 +4,7 @@ import dataclasses
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kshot.arrays import Candidates, Feature, Moments, Signal
@@ -115,6 +115,7 @@ def test_hybrid_follows_the_ranking_that_has_all_the_weight():
     assert by_vectors.indices.tolist() == oracles.top_k(candidates.relevance, 8)
 
 
+@settings(max_examples=50)
 @given(candidates=candidate_sets(), k=st.integers(1, 6), rank_constant=st.sampled_from([1.0, 60.0]))
 def test_hybrid_equals_the_dictionary_version(candidates, k, rank_constant):
     rankings = [[s or -np.inf for s in scores.tolist()] for scores in (candidates.relevance, candidates.bm25)]

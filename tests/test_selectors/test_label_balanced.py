@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kshot.arrays import Candidates
@@ -69,6 +69,7 @@ def test_any_integers_serve_as_labels():
     assert select(4, far_apart).indices.tolist() == [0, 2, 3, 1]
 
 
+@settings(max_examples=50)
 @given(candidates=candidate_sets(), k=st.integers(1, 12))
 def test_counts_differ_by_one_at_most_unless_a_label_runs_out(candidates, k):
     picks = select(k, candidates)
@@ -79,6 +80,7 @@ def test_counts_differ_by_one_at_most_unless_a_label_runs_out(candidates, k):
         assert counts[code] >= min(most - 1, available)
 
 
+@settings(max_examples=50)
 @given(candidates=candidate_sets(), k=st.integers(1, 12))
 def test_each_label_shows_its_most_similar_rows(candidates, k):
     picks = select(k, candidates)

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kshot.arrays import Candidates, unit_rows
@@ -130,6 +130,7 @@ def test_negative_weights_and_no_memory_are_refused():
         maxsim(np.eye(2), np.eye(2), [0, 2], uniform(2), max_bytes=0)
 
 
+@settings(max_examples=50)
 @given(candidates=candidate_sets(), k=st.integers(1, 15))
 def test_the_method_ranks_by_the_sum_of_partial_scores(candidates, k):
     bsr = candidates.partial_scores.astype(np.float64).sum(axis=1)

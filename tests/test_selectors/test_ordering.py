@@ -60,8 +60,10 @@ def test_label_interleaved_leaves_unavoidable_neighbours_far_from_the_query():
 
 
 def test_label_interleaved_lets_three_labels_take_turns():
-    labels = [0, 1, 2] * 3
-    interleaved = order("label_interleaved", np.linspace(1, 0, 9), labels=labels)
+    # The rest of label 1 is more relevant than that of label 0, but it is the turn of label 0.
+    scores = [0.9, 0.3, 0.2, 0.8, 0.7, 0.6, 0.5, 0.4, 0.1]
+    labels = [0, 0, 0, 1, 1, 1, 2, 2, 2]
+    interleaved = order("label_interleaved", scores, labels=labels)
     assert [labels[i] for i in interleaved] == [2, 1, 0] * 3
 
 

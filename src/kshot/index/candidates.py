@@ -10,6 +10,7 @@ from kshot.index.columns import MISSING
 from kshot.index.snapshot import Eligible, Snapshot
 from kshot.selectors.base import Selector
 from kshot.selectors.late_interaction import bsr_scores, maxsim
+from kshot.selectors.ranking import top_k
 
 SMALL_POOL_ROWS = 2_048
 """Up to here every eligible row is a candidate: scoring them all costs less than choosing among them."""
@@ -53,11 +54,11 @@ def gather(
     for the token-level neighbours. Everything is then scored exactly.
     """
     needs = selector.needs
-    rows = _rows(snapshot, query, eligible, selector, k)
+    lexical_scores = _lexical_scores(snapshot, query) if Feature.LEXICAL in needs else None
+    rows = _rows(snapshot, query, eligible, selector, k, lexical_scores)
     vectors = query_vector = None
     if Feature.VECTORS in needs and snapshot.dense is not None and query.vector is not None:
         vectors, query_vector = snapshot.dense.vectors[rows], query.vector
-    lexical_scores = _lexical_scores(snapshot, query) if Feature.LEXICAL in needs else None
     partial_scores = _partial_scores(snapshot, query, rows) if Feature.TOKENS in needs else None
     labels = None
     if Feature.LABELS in needs:
@@ -67,7 +68,7 @@ def gather(
         )
     moments: Mapping[Signal, Moments] = {}
     if Feature.MOMENTS in needs:
-        moments = _moments(snapshot, query, partial_scores is not None, lexical_scores)
+        moments = _moments(snapshot, query, lexical_scores, with_tokens=Feature.TOKENS in needs)
     return Candidates(
         rows=rows,
         relevance=similarities(snapshot, query, rows),
@@ -88,27 +89,52 @@ def similarities(snapshot: Snapshot, query: QueryFeatures, rows: Int64s) -> Floa
     return snapshot.dense.similarities(query.vector, None if whole else rows).astype(np.float64)
 
 
-def _rows(snapshot: Snapshot, query: QueryFeatures, eligible: Eligible, selector: Selector, k: int) -> Int64s:
+def prepare(snapshot: Snapshot) -> None:
+    """Build the BM25 index that proposes candidates by words, where one is wanted and out of date.
+
+    Wanted: the pool has token vectors and is too large for every row to be a candidate. Out of date: the
+    newest index lacks more than a tenth of the live rows. O(words of the pool).
+    """
+    if snapshot.tokens is None or len(snapshot.approved_rows) <= SMALL_POOL_ROWS:
+        return
+    newest = snapshot.lexical(current=False)
+    if newest is None or np.count_nonzero(newest.live) < 0.9 * snapshot.examples:
+        snapshot.lexical(current=True)
+
+
+def _rows(
+    snapshot: Snapshot,
+    query: QueryFeatures,
+    eligible: Eligible,
+    selector: Selector,
+    k: int,
+    lexical_scores: Float64s | None,
+) -> Int64s:
     if selector.pool_wide or len(eligible.rows) <= SMALL_POOL_ROWS:
         return eligible.rows
     depth = shortlist_depth(k)
-    sources = []
+    sources: list[Int64s] = []
+    if lexical_scores is None and Feature.TOKENS in selector.needs and query.text is not None:
+        newest = snapshot.lexical(current=False)
+        lexical_scores = None if newest is None else newest.scores(query.text)
+    if lexical_scores is not None:
+        sources.append(_best_by_words(lexical_scores, eligible, depth))
     if snapshot.dense is not None and query.vector is not None:
         sources.append(snapshot.dense.search(query.vector, depth, eligible.mask, eligible.rows).rows)
-    if query.text is not None and selector.needs & {Feature.TOKENS, Feature.LEXICAL}:
-        index = snapshot.lexical(current=Feature.LEXICAL in selector.needs)
-        if index is not None:
-            sources.append(_best_by_words(index.scores(query.text), eligible, depth))
+    elif sources:
+        # Words alone may propose too few. The first rows are what the whole pool would give among equals.
+        sources.append(eligible.rows[:depth])
     return np.unique(np.concatenate(sources)) if sources else eligible.rows
 
 
 def _best_by_words(scores: Float64s, eligible: Eligible, depth: int) -> Int64s:
-    """Return the ``depth`` eligible rows with the highest positive score; ties at the cut in any order."""
-    matching = np.flatnonzero(scores)
+    """Return the ``depth`` eligible rows with the highest positive score; fewer if fewer share a word.
+
+    The scores may come from another snapshot: rows are the same there, though not as many.
+    """
+    matching = np.flatnonzero(scores[: len(eligible.mask)])
     matching = matching[eligible.mask[matching]]
-    if len(matching) <= depth:
-        return matching
-    return matching[np.argpartition(-scores[matching], depth)[:depth]]
+    return matching if len(matching) <= depth else matching[top_k(scores[matching], depth)]
 
 
 def _lexical_scores(snapshot: Snapshot, query: QueryFeatures) -> Float64s:
@@ -132,8 +158,9 @@ def _partial_scores(snapshot: Snapshot, query: QueryFeatures, rows: Int64s) -> F
 def _moments(
     snapshot: Snapshot,
     query: QueryFeatures,
+    lexical_scores: Float64s | None,
+    *,
     with_tokens: bool,
-    lexical_scores: Float64s | None,  # noqa: FBT001
 ) -> dict[Signal, Moments]:
     """Mean and standard deviation of each signal over the pool's fixed sample."""
     sample = snapshot.sample

@@ -2,7 +2,7 @@
 
 import re
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -51,7 +51,7 @@ class LexicalWriter:
 
     def __init__(self) -> None:
         self._row_to_ids: dict[int, NDArray[np.int32]] = {}
-        self._word_to_id: dict[str, int] = {}
+        self._word_to_id: dict[Hashable, int] = {}
 
     def unknown(self, rows: Int64s) -> Int64s:
         """Return those of the rows whose text was never given."""
@@ -80,7 +80,7 @@ class LexicalWriter:
         )
         part = bm25_contributions(counts.tocsc(), variant=VARIANT, k1=K1, b=B)
         placed = csc_array((part.data, rows[part.indices], part.indptr), shape=(len(live), part.shape[1]))
-        return LexicalIndex(live, Bm25Matrix(dict(self._word_to_id), placed))
+        return LexicalIndex(live, Bm25Matrix(self._word_to_id.copy(), placed))
 
 
 class LexicalCache:

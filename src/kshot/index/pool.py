@@ -3,29 +3,29 @@
 `PoolIndex` is driven by one thread. Readers take `snapshot`, one reference that is swapped, and never lock.
 """
 
-import threading
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
+from itertools import takewhile
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from kshot.arrays import Float32s, Int64s
+from kshot.arrays import Int64s
+from kshot.errors import KshotError
 from kshot.index import segments
-from kshot.index.columns import ColumnWriter, flatten
+from kshot.index.columns import MISSING, Column, ColumnWriter, flatten
 from kshot.index.dense import DenseIndex, SealedIndex
-from kshot.index.lexical import LexicalIndex, LexicalWriter
-from kshot.index.rows import RowTable
+from kshot.index.lexical import LexicalCache, LoadTexts
+from kshot.index.rows import FrozenRows, RowTable
 from kshot.index.segments import Features, Segment
-from kshot.index.snapshot import SAMPLE_ROWS, Sample, Snapshot
+from kshot.index.snapshot import Sample, Snapshot
 from kshot.index.store.example_rows import ExampleHeader, PoolChanges
 from kshot.index.tokens import DECODED_BYTES, TokenPart, TokenView, decode
-from kshot.records import Status
+from kshot.records import canonical_json
 
 MAX_LABELS = 500
 _MERGE_FACTOR = 8
-
-LoadTexts = Callable[[Sequence[int]], list[str]]
-"""Embed texts of example versions, by seq; an empty text where a version is gone."""
+_WASTED = 0.25
 
 
 class PoolIndex:
@@ -39,22 +39,24 @@ class PoolIndex:
         ``outputs``, ``outputs.<name>`` or ``metadata.<name>``; None: outputs, where they are few.
     load_texts : callable
         Reads texts for the lexical index.
+
+    Attributes
+    ----------
+    snapshot : Snapshot
+        The newest one published. Version 0 stands for everything that is known before the change log was
+        applied as a whole.
+    dropped_segments : list of str
+        Segments that were corrupt and have been removed; `missing` reports their examples.
     """
 
     def __init__(self, folder: Path, label_field: str | None, load_texts: LoadTexts) -> None:
         self._folder = folder
         self._label_field = label_field
-        self._segments, self.dropped_segments = segments.open_all(folder)
-        self._lexical = _LexicalCache(load_texts)
-        self._table = RowTable()
-        self._columns = ColumnWriter()
-        self._base: SealedIndex | None = None
-        self._drop_repeated_segments()
-        for segment in self._segments:
-            self._register(segment.features)
-        self._parts: list[TokenPart] = []
-        self._set_parts()
-        self.snapshot = self._make_snapshot(0)
+        self._lexical = LexicalCache(load_texts)
+        self._base: SealedIndex | None
+        self.snapshot: Snapshot
+        opened, self.dropped_segments = segments.open_all(folder)
+        self._load(opened)
 
     @property
     def disk_bytes(self) -> int:
@@ -70,34 +72,77 @@ class PoolIndex:
         """Return the headers whose features are not in any segment yet."""
         return [header for header in headers if header.feature_seq not in self._table.key_to_row]
 
+    def unowned(self, headers: Iterable[ExampleHeader]) -> list[int]:
+        """Return the keys of the features that none of the headers uses, ascending."""
+        return sorted(self._table.key_to_row.keys() - {header.feature_seq for header in headers})
+
+    def compact(self, unowned: Collection[int], erased: Collection[int]) -> None:
+        """Write segments anew without features that no example uses. For the start, before any `publish`.
+
+        A segment is written anew if it holds features of an erased example, so that nothing made from erased
+        content is left on disk, or if more than a quarter of its rows are unowned. O(bytes of these
+        segments). Rows move, so a base over them does not fit any more.
+
+        Parameters
+        ----------
+        unowned : collection of int
+            From `unowned`, with all headers of the pool.
+        erased : collection of int
+            Those of them whose content is gone from the store.
+        """
+        dead, gone = (np.array(sorted(keys), np.int64) for keys in (unowned, erased))
+        compacted = [self._without(segment, dead, gone) for segment in self._segments]
+        if any(new is not old for new, old in zip(compacted, self._segments, strict=True)):
+            self._load([segment for segment in compacted if segment is not None])
+
     def append(self, features: Features) -> None:
-        """Write features as a new segment; they become visible with the next `publish`."""
+        """Write features as a new segment; they become visible with the next `publish`.
+
+        Raises
+        ------
+        DimensionMismatch
+            The vectors have another dimension than the pool's.
+        InvalidInput
+            An example has features already, or the features do not pass `Features.checked`.
+        """
         if not len(features):
             return
+        self._table.check(features)
         segment = segments.write_segment(self._folder, features)
         self._segments.append(segment)
         self._register(segment.features)
-        self._merge_small()
+        self._merge_newest()
         self._set_parts()
 
     def publish(self, changes: PoolChanges) -> Snapshot:
-        """Apply changes whose features are present and swap in the snapshot of ``changes.version``."""
+        """Apply changes and swap in the snapshot of ``changes.version``.
+
+        The changes are those since the version of the present snapshot; after version 0 they are the whole
+        pool. An example without features is left out.
+        """
+        if self.snapshot.version == 0:
+            # A partial state may have been published under this version; what was removed from it since is in
+            # no list.
+            self._table.remove_all()
         self._table.remove(changes.removed)
         for header in changes.added:
             row = self._table.key_to_row.get(header.feature_seq)
-            if row is None:
-                continue
-            self._table.own(row, header)
-            self._columns.replace(row, self._fields(header))
+            if row is not None:
+                self._table.own(row, header)
+                self._columns.replace(row, self._fields(header))
         self.snapshot = self._make_snapshot(changes.version)
         return self.snapshot
 
     def relabel(self, label_field: str | None, headers: Iterable[ExampleHeader]) -> None:
-        """Read labels from another field."""
+        """Read labels from another field.
+
+        ``headers`` are those of the whole pool; where they are newer than the snapshot, the next `publish`
+        brings their labels.
+        """
         self._label_field = label_field
         for header in headers:
             row = self._table.key_to_row.get(header.feature_seq)
-            if row is not None:
+            if row is not None and self._table.owner(row) == header.seq:
                 self._columns.replace(row, self._fields(header))
         self.snapshot = self._make_snapshot(self.snapshot.version)
 
@@ -106,34 +151,47 @@ class PoolIndex:
         self._base = base
         self.snapshot = self._make_snapshot(self.snapshot.version)
 
-    def _drop_repeated_segments(self) -> None:
-        """Remove the inputs of a merge that a crash left beside its result."""
-        kept: list[Segment] = []
-        seen: set[int] = set()
-        for segment in sorted(self._segments, key=lambda one: -len(one.features)):
-            keys = segment.features.keys.tolist()
-            if seen.issuperset(keys):
+    def _load(self, opened: Sequence[Segment]) -> None:
+        """Start from these segments: their rows without owners, and the snapshot of version 0."""
+        self._table = RowTable()
+        self._columns = ColumnWriter()
+        self._base = None
+        self._segments: list[Segment] = []
+        self._parts: list[TokenPart] = []
+        for segment in _without_repeated(opened):
+            try:
+                self._table.check(segment.features)
+            except KshotError:
+                # Whole, but none of this pool's.
                 segments.remove(segment)
+                self.dropped_segments.append(segment.path.name)
                 continue
-            seen.update(keys)
-            kept.append(segment)
-        self._segments = sorted(kept, key=lambda one: one.path.name)
+            self._segments.append(segment)
+            self._register(segment.features)
+        self._set_parts()
+        self.snapshot = self._make_snapshot(0)
 
     def _register(self, features: Features) -> None:
-        self._table.append(features.keys, features.vectors, features.truncated)
-        for _ in range(len(features)):
-            self._columns.append(())
+        self._table.append(features)
+        self._columns.extend(len(features))
 
-    def _merge_small(self) -> None:
-        """Merge the newest segments while enough of them are of one order of magnitude."""
-        while len(self._segments) >= _MERGE_FACTOR:
-            last = self._segments[-_MERGE_FACTOR:]
-            magnitudes = {_magnitude(len(segment.features)) for segment in last}
-            if len(magnitudes) > 1:
-                return
+    def _without(self, segment: Segment, dead: Int64s, gone: Int64s) -> Segment | None:
+        keys = segment.features.keys
+        keep = ~np.isin(keys, dead)
+        if not np.isin(keys, gone).any() and np.count_nonzero(~keep) <= _WASTED * len(keys):
+            return segment
+        # The old one goes last: a crash before leaves both, and the next start keeps the larger.
+        rest = segments.write_segment(self._folder, segments.merge([segment], [keep])) if keep.any() else None
+        segments.remove(segment)
+        return rest
+
+    def _merge_newest(self) -> None:
+        """Keep the segments few: sizes fall from old to new, with less than 8 of each order of magnitude."""
+        while (count := _to_merge([len(segment.features) for segment in self._segments])) > 1:
+            last = self._segments[-count:]
             everything = [np.ones(len(segment.features), np.bool_) for segment in last]
             merged = segments.write_segment(self._folder, segments.merge(last, everything))
-            self._segments[-_MERGE_FACTOR:] = [merged]
+            self._segments[-count:] = [merged]
             for segment in last:
                 segments.remove(segment)
 
@@ -153,35 +211,25 @@ class PoolIndex:
             fits = total <= DECODED_BYTES
             if part is None or (part.decoded is not None) != fits:
                 decoded = decode(features.tokens) if fits else None
-                part = TokenPart(features.tokens, np.asarray(features.offsets), decoded)
+                part = TokenPart(features.tokens, features.offsets, decoded)
             self._parts.append(part)
 
-    def _fields(self, header: ExampleHeader) -> Iterable[tuple[str, object]]:
+    def _fields(self, header: ExampleHeader) -> Iterable[tuple[str, Any]]:
         yield "id", header.id
         yield "status", str(header.status)
         yield "split", header.split
         yield "subject_id", header.subject_id
         yield "group", header.group
         yield from flatten(header.metadata)
-        if self._label_field is None or self._label_field == "outputs":
-            yield "label", header.short_outputs
-        elif self._label_field.startswith("metadata."):
-            wanted = self._label_field
-            yield (
-                "label",
-                next((str(value) for name, value in flatten(header.metadata) if name == wanted), None),
-            )
+        yield "label", _label(header, self._label_field or "outputs")
 
     def _make_snapshot(self, version: int) -> Snapshot:
         table = self._table.freeze()
         columns = self._columns.freeze()
-        label = columns.get("label")
-        if label is not None and self._label_field is None:
-            distinct = np.unique(label.codes[table.live])
-            if len(distinct) > MAX_LABELS:
-                del columns["label"]
+        if self._label_field is None and "label" in columns and not _are_labels(columns["label"], table):
+            del columns["label"]
         tokens = TokenView(self._parts) if self._parts else None
-        dense = DenseIndex(table.vectors, self._base) if table.vectors is not None else None
+        dense = None if table.vectors is None else DenseIndex(table.vectors, self._base)
         return Snapshot(
             version=version,
             seqs=table.seqs,
@@ -192,38 +240,35 @@ class PoolIndex:
             field_to_column=columns,
             dense=dense,
             tokens=tokens,
-            sample=_sample(table.keys, table.live, table.vectors, tokens),
-            find_lexical=self._lexical.find,
+            sample=_sample(table, tokens),
+            lexical_cache=self._lexical,
         )
 
 
-class _LexicalCache:
-    """Builds one lexical index at a time, on demand, and keeps the newest."""
+def _without_repeated(opened: Sequence[Segment]) -> list[Segment]:
+    """Delete the inputs of a merge that a crash left beside its result."""
+    kept: list[Segment] = []
+    seen: set[int] = set()
+    for segment in sorted(opened, key=lambda one: -len(one.features)):
+        keys = segment.features.keys.tolist()
+        if seen.issuperset(keys):
+            segments.remove(segment)
+        else:
+            seen.update(keys)
+            kept.append(segment)
+    return sorted(kept, key=lambda one: one.path.name)
 
-    def __init__(self, load_texts: LoadTexts) -> None:
-        self._load_texts = load_texts
-        self._lock = threading.Lock()
-        self._writer = LexicalWriter()
-        self._latest: tuple[int, LexicalIndex] | None = None
 
-    def find(self, snapshot: Snapshot, current: bool) -> LexicalIndex | None:  # noqa: FBT001  (a callback)
-        """See `Snapshot.lexical`."""
-        latest = self._latest
-        if latest is not None and (latest[0] == snapshot.version or not current):
-            return latest[1]
-        if not current:
-            return None
-        with self._lock:
-            latest = self._latest
-            if latest is not None and latest[0] == snapshot.version:
-                return latest[1]
-            known = len(self._writer)
-            for text in self._load_texts(snapshot.seqs[known:].tolist()):
-                self._writer.append(text)
-            index = self._writer.build(snapshot.live)
-            if latest is None or latest[0] < snapshot.version:
-                self._latest = (snapshot.version, index)
-            return index
+def _to_merge(sizes: Sequence[int]) -> int:
+    """Return how many of the newest segments to merge.
+
+    The newest takes in the smaller ones before it; otherwise 8 of one order of magnitude become one of the
+    next. So each row is written about as many times as there are orders of magnitude.
+    """
+    magnitudes = [_magnitude(size) for size in reversed(sizes)]
+    smaller = len(list(takewhile(lambda one: one < magnitudes[0], magnitudes[1:])))
+    equal = len(list(takewhile(lambda one: one == magnitudes[0], magnitudes)))
+    return smaller + 1 if smaller else equal if equal >= _MERGE_FACTOR else 0
 
 
 def _magnitude(rows: int) -> int:
@@ -234,19 +279,23 @@ def _magnitude(rows: int) -> int:
     return magnitude
 
 
-def _sample(
-    keys: Int64s, live: np.ndarray, vectors: Float32s | None, tokens: TokenView | None
-) -> Sample | None:
-    """Take the live rows with the smallest hash of their key."""
-    rows = np.flatnonzero(live)
-    if vectors is None or not len(rows):
-        return None
-    if len(rows) > SAMPLE_ROWS:
-        mixed = keys[rows].astype(np.uint64) * np.uint64(0x9E3779B97F4A7C15)
-        mixed ^= mixed >> np.uint64(32)
-        mixed *= np.uint64(0xD6E8FEB86659FD93)
-        rows = np.sort(rows[np.argpartition(mixed, SAMPLE_ROWS)[:SAMPLE_ROWS]])
-    if tokens is None:
-        return Sample(rows, vectors[rows], None, None)
-    sample_tokens, offsets = tokens.take(rows)
-    return Sample(rows, vectors[rows], sample_tokens, offsets)
+def _label(header: ExampleHeader, field: str) -> str | None:
+    """Read an example's label: a text as it is, any other value as its JSON text."""
+    outputs = header.short_outputs
+    if field == "outputs":
+        return outputs if isinstance(outputs, str) else None
+    if field.startswith("metadata."):
+        found = dict(flatten(header.metadata)).get(field)
+    else:
+        found = outputs.get(field.removeprefix("outputs.")) if isinstance(outputs, dict) else None
+    return found if found is None or isinstance(found, str) else canonical_json(found)
+
+
+def _are_labels(outputs: Column, table: FrozenRows) -> bool:
+    """Whether the texts are few; each one too long for a header counts as one that no other equals."""
+    codes = outputs.codes[table.live]
+    return len(np.unique(codes[codes != MISSING])) + table.long_outputs <= MAX_LABELS
+
+
+def _sample(table: FrozenRows, tokens: TokenView | None) -> Sample | None:
+    return None if table.vectors is None else Sample.of(table.keys, table.live, table.vectors, tokens)

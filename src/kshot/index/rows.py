@@ -28,6 +28,8 @@ class FrozenRows:
     approved: Bools
     truncated: Bools
     hashes: Hashes
+    #: Live rows whose outputs are too long for their header.
+    long_outputs: int
     vectors: Float32s | None
 
 
@@ -46,6 +48,7 @@ class RowTable:
         self._seqs = np.empty(0, np.int64)
         self._approved = np.empty(0, np.bool_)
         self._truncated = np.empty(0, np.bool_)
+        self._has_long_outputs = np.empty(0, np.bool_)
         self._hashes = np.empty((0, 3), np.uint64)
 
     def check(self, features: Features) -> None:
@@ -82,6 +85,7 @@ class RowTable:
         """Make an example the owner of a row."""
         self._seqs[row] = header.seq
         self._approved[row] = header.status == Status.APPROVED and header.has_outputs
+        self._has_long_outputs[row] = header.has_outputs and header.short_outputs is None
         self._hashes[row] = hash64(header.id), hash64(header.content_hash), hash64(header.input_hash)
 
     def owner(self, row: int) -> int:
@@ -104,17 +108,19 @@ class RowTable:
         """Copy the facts; O(rows)."""
         n = self._rows
         seqs = self._seqs[:n].copy()
+        live = seqs != DEAD
         ids, contents, inputs = (self._hashes[:n, column].copy() for column in range(3))
         frozen = FrozenRows(
             keys=self._keys[:n],
             seqs=seqs,
-            live=seqs != DEAD,
+            live=live,
             approved=self._approved[:n].copy(),
             truncated=self._truncated[:n],
             hashes=Hashes(ids, contents, inputs),
+            long_outputs=int(np.count_nonzero(self._has_long_outputs[:n] & live)),
             vectors=None if self._vectors is None else self._vectors[:n],
         )
-        for array in (frozen.keys, seqs, frozen.live, frozen.approved, frozen.truncated, frozen.vectors):
+        for array in (frozen.keys, seqs, live, frozen.approved, frozen.truncated, frozen.vectors):
             if array is not None:
                 array.flags.writeable = False
         return frozen
@@ -129,6 +135,7 @@ class RowTable:
             self._seqs = _grown(self._seqs, room, DEAD)
             self._approved = _grown(self._approved, room, False)
             self._truncated = _grown(self._truncated, room, False)
+            self._has_long_outputs = _grown(self._has_long_outputs, room, False)
             self._hashes = _grown(self._hashes, room, 0)
         if rows > len(self._vectors):
             self._vectors = _grown(self._vectors, max(rows, len(self._vectors) * 3 // 2), 0.0)

@@ -29,7 +29,8 @@ class OpenAiCompatible(Request):
     base_url: Annotated[str, StringConstraints(pattern=r"^https?://[^\s]+$", max_length=1024)]
     dimensions: Annotated[int, Field(ge=1, le=8192)] | None = None
     api_key_env: (
-        Annotated[str, StringConstraints(pattern=r"^KSHOT_EMBEDDER_KEY(_[A-Z0-9_]+)?$", max_length=100)] | None
+        Annotated[str, StringConstraints(pattern=r"^KSHOT_EMBEDDER_KEY(_[A-Z0-9_]+)?$", max_length=100)]
+        | None
     ) = Field(
         default=None,
         description="name of the server's environment variable that holds the key: KSHOT_EMBEDDER_KEY or "
@@ -107,11 +108,12 @@ class PoolSettings(Request):
         default=None,
         description="a Hugging Face tokenizer folder or file, or 'tiktoken:NAME'; default: an estimate",
     )
-    label_field: Annotated[str, Field(pattern=r"^(outputs|metadata)(\.[^\s]+)?$", max_length=256)] | None = (
-        Field(
-            default=None,
-            description="where labels stand; default: `outputs` if text with at most 500 distinct values",
-        )
+    label_field: (
+        Annotated[str, Field(pattern=r"^(outputs|(outputs|metadata)\.[^\s]+)$", max_length=256)] | None
+    ) = Field(
+        default=None,
+        description="where labels stand: `outputs`, `outputs.<name>` or `metadata.<name>`; default: `outputs` "
+        "if it is text with at most 500 distinct values",
     )
     difficulty_field: Annotated[str, Field(pattern=r"^metadata\.[^\s]+$", max_length=256)] | None = Field(
         default=None, description="number by which `easy_to_hard` sorts; default: the demonstration's length"

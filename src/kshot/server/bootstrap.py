@@ -10,6 +10,8 @@ from kshot.server.metrics import Metrics
 from kshot.server.ports import Services
 from kshot.server.settings import Settings
 
+__all__ = ["Settings", "build_app"]
+
 
 def build_app(
     settings: Settings | None = None, *, build: Callable[[Settings, Metrics], Services] | None = None

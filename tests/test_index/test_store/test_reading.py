@@ -136,10 +136,15 @@ def test_headers_hold_everything_but_the_texts(store, pool):
         ("", ""),
         ("é" * 200, "é" * 200),
         ("x" * 201, None),
-        ({"label": "yes"}, None),
+        (
+            {"label": "yes", "stars": 4, "sure": True, "why": "x" * 201, "parts": ["a"], "note": None},
+            {"label": "yes", "stars": 4, "sure": True},
+        ),
+        ({"why": "x" * 201}, None),
+        ({str(i): i for i in range(40)}, {str(i): i for i in range(32)}),
     ],
 )
-def test_a_header_holds_outputs_that_are_a_short_text(store, pool, outputs, short):
+def test_a_header_holds_outputs_that_may_be_labels(store, pool, outputs, short):
     write(store, pool.id, NewExample(id="a", inputs="x", outputs=outputs))
     (header,) = store.iterate_headers(pool.id)
     assert (header.has_outputs, header.short_outputs) == (outputs is not None, short)

@@ -20,6 +20,7 @@ import numpy as np
 
 from kshot.arrays import Bools, Float32s, Float64s, Int64s
 from kshot.clients.embedders.base import TextFeatures, check_texts, check_token_layer
+from kshot.errors import InvalidParameter
 
 MAX_WORDS = 1_000
 """Words read of one text; what follows is cut and flagged."""
@@ -40,9 +41,16 @@ class HashingEmbedder:
     ----------
     dimension : int
         Length of sentence and token vectors, >= 1.
+
+    Raises
+    ------
+    InvalidParameter
+        ``dimension`` is below 1.
     """
 
     def __init__(self, dimension: int = 128) -> None:
+        if dimension < 1:
+            raise InvalidParameter(f"dimension is {dimension}, allowed >= 1")
         self._dimension = dimension
         self._markers = np.stack([_feature_sum([marker], dimension) for marker in ("\x02", "\x03")])
 

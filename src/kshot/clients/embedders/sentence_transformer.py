@@ -66,7 +66,7 @@ class SentenceTransformerEmbedder:
 
     @property
     def default_token_layer(self) -> int:
-        """Two thirds of the way up, the 4th of 6: there tokens match best; see BSR in the method docs."""
+        """Two thirds of the way up, such as the 4th of 6, where matching tokens selects best."""
         return round(self._facts.layers * 2 / 3)
 
     @property

@@ -71,6 +71,8 @@ def load(folder: Path) -> LoadedModel:
             )
     except (AttributeError, KeyError, OSError, RuntimeError, TypeError, ValueError) as error:
         raise InvalidInput(f"{folder} is not a usable sentence-transformers text model: {error}") from error
+    if not tokenizer("")["input_ids"]:
+        raise InvalidInput(f"{folder} has a tokenizer without markers, so that an empty text has no tokens")
     facts = ModelFacts(
         dimension=int(sentence.shape[-1]),
         token_dimension=int(layers[-1].shape[-1]),

@@ -66,7 +66,7 @@ class Client:
     Raises
     ------
     InvalidParameter
-        ``base_url`` is no http(s) URL, or ``api_key`` cannot stand in a header.
+        ``base_url`` is no http(s) URL, ``api_key`` cannot stand in a header, or ``max_retries`` is negative.
 
     Notes
     -----

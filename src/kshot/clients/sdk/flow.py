@@ -20,7 +20,13 @@ from pydantic import ValidationError
 from kshot.clients.sdk.calls.base import JSON, Call
 from kshot.clients.sdk.fallback import Fallback
 from kshot.clients.sdk.problems import error_from
-from kshot.errors import IdempotencyConflict, KshotError, MissingDependency, ServerUnreachable
+from kshot.errors import (
+    IdempotencyConflict,
+    InvalidParameter,
+    KshotError,
+    MissingDependency,
+    ServerUnreachable,
+)
 
 T = TypeVar("T")
 
@@ -79,6 +85,10 @@ class Conduct:
     max_retries: int = 2
     fallback: Fallback | None = None
     jitter: Callable[[], float] = field(default=random.random, repr=False)
+
+    def __post_init__(self) -> None:
+        if self.max_retries < 0:
+            raise InvalidParameter(f"max_retries is {self.max_retries}, allowed: 0 and above")
 
 
 Flow: TypeAlias = Generator[Send | Sleep, Any, T]

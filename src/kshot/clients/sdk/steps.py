@@ -142,8 +142,8 @@ def upsert_ndjson(
     Returns
     -------
     UpsertReply
-        Sums over all batches; ``line`` is the line of the source, counted from 1. ``ids`` is empty: a file may
-        hold more of them than memory does.
+        Sums over all batches; ``line`` is the line of the source, counted from 1. ``ids`` is empty: a file
+        may hold more of them than memory does.
 
     Raises
     ------

@@ -1,6 +1,7 @@
 """What a row of examples looks like as a record, and back."""
 
 from collections.abc import Sequence
+from itertools import islice
 from typing import Any, Literal, NamedTuple, TypeAlias
 
 from sqlalchemy import Label
@@ -10,6 +11,7 @@ from kshot.records import Content, Example, NewExample, Status, content_hash, in
 
 SHORT_OUTPUTS_CHARS = 200
 """Outputs up to this length are part of a header: long enough for labels, short enough for memory."""
+_SHORT_FIELDS = 32
 
 Outcome: TypeAlias = Literal["created", "updated", "unchanged"]
 
@@ -28,8 +30,9 @@ class ExampleHeader(NamedTuple):
     input_hash: str
     #: Whether the example has outputs, short or not.
     has_outputs: bool
-    #: The outputs, if they are a text of at most 200 characters.
-    short_outputs: str | None
+    #: What may be a label: a text of at most 200 characters, or of outputs with names the first 32 that are
+    #: such a text, a number or a boolean.
+    short_outputs: Content | None
     metadata: dict[str, Any]
 
 
@@ -177,7 +180,14 @@ def to_row(example: NewExample, pool_id: int) -> dict[str, Any]:
     }
 
 
-def _short(outputs: Content | None) -> str | None:
-    if not isinstance(outputs, str) or len(outputs) > SHORT_OUTPUTS_CHARS:
-        return None
-    return require_text(outputs, "/outputs")
+def _short(outputs: Content | None) -> Content | None:
+    if not isinstance(outputs, dict):
+        return outputs if _is_short(outputs) else None
+    short = ((name, value) for name, value in outputs.items() if _is_short(value))
+    return dict(islice(short, _SHORT_FIELDS)) or None
+
+
+def _is_short(value: Any) -> bool:
+    if isinstance(value, str):
+        return len(value) <= SHORT_OUTPUTS_CHARS
+    return isinstance(value, bool | int | float)

@@ -98,6 +98,23 @@ class PoolTable(Transactions):
             statement = update(pools).where(_numbered(pool_id)).values(values).returning(pools)
             return _found(connection.execute(statement).one_or_none(), pool_id)
 
+    def change_features(
+        self, pool_id: int, *, settings: Mapping[str, Any], fingerprint: str | None, dimension: int | None
+    ) -> Pool:
+        """Replace the settings together with what computed the vectors that go with them.
+
+        `PoolNotFound` if there is no such pool.
+        """
+        values = {
+            "settings": settings,
+            "embedder_fingerprint": fingerprint,
+            "dimension": dimension,
+            "updated_at": self._clock(),
+        }
+        with self._write() as connection:
+            statement = update(pools).where(_numbered(pool_id)).values(values).returning(pools)
+            return _found(connection.execute(statement).one_or_none(), pool_id)
+
     def delete_pool(self, name: str) -> None:
         """Delete a pool with its examples and selections; its jobs stay, without a pool.
 

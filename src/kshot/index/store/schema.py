@@ -104,8 +104,8 @@ examples = Table(
     Column("input_hash", Text),
     Column("created_at", UtcDateTime, nullable=False),
     Column("updated_at", UtcDateTime, nullable=False),
-    # A copy of outputs that are a short text (labels), so that reading headers touches no long cell.
-    Column("short_outputs", Text),
+    # A copy of what may be a label in the outputs, so that reading headers touches no long cell.
+    _json("short_outputs"),
     # The long cells come last: SQLite walks over everything that stands before the cell it wants.
     _json("metadata"),
     _json("outputs"),

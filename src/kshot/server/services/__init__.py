@@ -9,14 +9,17 @@ from kshot.server.services.examples import ExampleService
 from kshot.server.services.indexing import Indexer
 from kshot.server.services.jobs import JobRunner, JobService
 from kshot.server.services.pools import PoolService
-from kshot.server.services.runtime import Embedders, PoolRegistry, PoolRuntime
+from kshot.server.services.reembedding import Reembedding
+from kshot.server.services.registry import Embedders, PoolRegistry
+from kshot.server.services.runtime import PoolRuntime
 from kshot.server.services.selection import SelectionService
 from kshot.server.services.selection_log import SelectionLog
+from kshot.server.services.waiting import Publications
 from kshot.server.settings import Settings
 
 
 class Services:
-    """Everything behind the routes, and its life: `start` before the first request, `close` after the last."""
+    """Everything behind the routes. `start` comes before the first request, `close` after the last."""
 
     def __init__(self, settings: Settings, metrics: Metrics) -> None:
         self._metrics = metrics
@@ -27,11 +30,15 @@ class Services:
             query_cache_bytes=settings.query_cache_bytes,
         )
         self.registry = PoolRegistry(self.store, self._embedders, settings.data_dir / "pools")
-        self._indexer = Indexer(self.store, self._published)
-        self._runner = JobRunner(self.store, self.registry, self._indexer)
+        self._publications = Publications()
+        self._indexer = Indexer(self.store, self.registry, self._publications, self._published)
+        reembedding = Reembedding(self.store, self.registry, self._indexer)
+        self._runner = JobRunner(self.store, self.registry, reembedding)
         self._selection_log = SelectionLog(self.store, self.registry)
-        self.pools = PoolService(self.store, self.registry, self._embedders, self._runner)
-        self.examples = ExampleService(self.store, self.registry, self._indexer)
+        self.pools = PoolService(
+            self.store, self.registry, self._embedders, self._indexer, reembedding, self._runner, metrics
+        )
+        self.examples = ExampleService(self.store, self.registry, self._indexer, self._publications)
         self.selections = SelectionService(
             self.store,
             self.registry,
@@ -49,9 +56,7 @@ class Services:
 
     async def start(self) -> None:
         """Open every pool, reconcile it with the store, and start the threads."""
-        for runtime in await asyncio.to_thread(self.registry.open_all):
-            await asyncio.to_thread(self._indexer.recover, runtime)
-            self._published(runtime)
+        await asyncio.to_thread(self._recover)
         self._indexer.start()
         self._selection_log.start()
         self._runner.start()
@@ -63,15 +68,23 @@ class Services:
         self.store.close()
 
     async def readiness(self) -> Readiness:
-        """Check the store and the pools."""
-        checks = {"store": "ok", **{f"pool {name}": why for name, why in self.registry.problems().items()}}
+        """Check the store and the pools; a pool's check is the code of what is wrong with it."""
+        checks = {"store": "ok"}
         try:
             await asyncio.to_thread(self.store.list_pools)
         except Exception as error:  # noqa: BLE001  (whatever it is, the store does not answer)
             checks["store"] = type(error).__name__
+        problems = {**self.registry.problems(), **self._indexer.problems()}
+        checks |= {f"pool {name}": error.code for name, error in problems.items()}
         return Readiness(ready=all(state == "ok" for state in checks.values()), checks=checks)
 
+    def _recover(self) -> None:
+        self.registry.remove_orphaned_files()
+        for runtime in self.registry.open_all():
+            self._indexer.recover(runtime)
+
     def _stop_threads(self) -> None:
+        self._publications.close()
         self.selections.close()
         self._runner.close()
         self._indexer.close()

@@ -5,16 +5,12 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 
 from kshot.errors import InvalidInput
-from kshot.index.columns import flatten
 from kshot.index.segments import Features
-from kshot.index.store import Store
-from kshot.index.store.example_rows import PoolChanges
 from kshot.records import Example
 from kshot.server.logs import get_logger
 from kshot.server.services.runtime import PoolRuntime
 
 log = get_logger(__name__)
-_EXAMPLES_AT_ONCE = 1_000
 
 
 def features_of(runtime: PoolRuntime, examples: Sequence[Example]) -> Iterator[Features]:
@@ -39,28 +35,6 @@ def features_of(runtime: PoolRuntime, examples: Sequence[Example]) -> Iterator[F
         middle = len(examples) // 2
         yield from features_of(runtime, examples[:middle])
         yield from features_of(runtime, examples[middle:])
-
-
-def labelled(runtime: PoolRuntime, store: Store, changes: PoolChanges) -> PoolChanges:
-    """Put the labels into the headers, where they stand in a field of the outputs.
-
-    Headers hold no outputs but short texts, so the examples themselves are read for that; O(added).
-    """
-    field = runtime.settings.label_field
-    if field is None or not field.startswith("outputs."):
-        return changes
-    seq_to_label: dict[int, str] = {}
-    seqs = [header.seq for header in changes.added]
-    for start in range(0, len(seqs), _EXAMPLES_AT_ONCE):
-        for example in store.get_examples_by_seq(
-            runtime.record.id, seqs[start : start + _EXAMPLES_AT_ONCE]
-        ):
-            if isinstance(example.outputs, dict):
-                name_to_value = dict(flatten(example.outputs, "outputs"))
-                if field in name_to_value:
-                    seq_to_label[example.seq] = str(name_to_value[field])
-    added = [header._replace(short_outputs=seq_to_label.get(header.seq)) for header in changes.added]
-    return changes._replace(added=added)
 
 
 def _encoded(runtime: PoolRuntime, examples: Sequence[Example]) -> Features:

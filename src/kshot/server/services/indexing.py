@@ -4,17 +4,19 @@ import queue
 import threading
 import time
 from collections.abc import Callable
-from concurrent.futures import Future
+from concurrent.futures import Future, wait
 from dataclasses import dataclass
 from functools import partial
 from typing import TypeVar
 
 from kshot.errors import KshotError, PoolNotFound
+from kshot.index.candidates import prepare
 from kshot.index.sealing import build_base, wants_base
 from kshot.index.store import Store
 from kshot.index.store.example_rows import PoolChanges
+from kshot.records import Pool
 from kshot.server.logs import get_logger
-from kshot.server.services.featurising import features_of, labelled
+from kshot.server.services.featurising import features_of
 from kshot.server.services.registry import PoolRegistry
 from kshot.server.services.runtime import PoolRuntime
 from kshot.server.services.waiting import Publications
@@ -86,7 +88,8 @@ class Indexer:
         """
         if runtime.is_mismatched:
             return
-        changes = self.changes(runtime, 0)
+        changes = self._store.read_changes(runtime.record.id, 0)
+        self._compact(runtime, changes)
         complete = not runtime.index.missing(changes.added)
         self._publish(runtime, changes if complete else changes._replace(version=0))
         runtime.load_base()
@@ -105,12 +108,29 @@ class Indexer:
         """Read a pool's labels from the field that its settings name now."""
         self._work.put(partial(self._relabel, name))
 
-    def remove_files(self, pool_id: int) -> None:
-        """Delete what the work at hand may still write for a pool that is gone."""
-        self._work.put(partial(self._registry.remove_files, pool_id))
+    def forget(self, record: Pool) -> None:
+        """Stop following a pool that is gone, and delete what the work at hand may still write for it."""
+        with self._lock:
+            self._name_to_trouble.pop(record.name, None)
+        self._publications.forget(record.id)
+        self._work.put(partial(self._registry.remove_files, record.id))
+
+    def install(self, runtime: PoolRuntime) -> None:
+        """Let requests find a runtime that has caught up; only in the indexer's thread."""
+        self._registry.install(runtime)
+        with self._lock:
+            self._name_to_trouble.pop(runtime.record.name, None)
+        self._announce(runtime)
+        self._build_base_if_wanted(runtime)
 
     def run(self, work: Callable[[], T]) -> T:
-        """Run ``work`` in the indexer's thread, between two publications, and return its result."""
+        """Run ``work`` in the indexer's thread, between two publications, and return its result.
+
+        Raises
+        ------
+        Stopped
+            The process is shutting down.
+        """
         future: Future[T] = Future()
 
         def perform() -> None:
@@ -120,6 +140,10 @@ class Indexer:
                 future.set_exception(error)
 
         self._work.put(perform)
+        while not future.done():
+            if not self._thread.is_alive():
+                raise Stopped
+            wait([future], timeout=1.0)
         return future.result()
 
     @property
@@ -131,10 +155,6 @@ class Indexer:
         """Return why pools are behind, by name."""
         with self._lock:
             return {name: trouble.error for name, trouble in self._name_to_trouble.items()}
-
-    def changes(self, runtime: PoolRuntime, after_version: int) -> PoolChanges:
-        """Read a pool's changes, with the labels that its settings name."""
-        return labelled(runtime, self._store, self._store.read_changes(runtime.record.id, after_version))
 
     def embed_missing(
         self, runtime: PoolRuntime, changes: PoolChanges, progress: Progress = lambda _: None
@@ -176,7 +196,7 @@ class Indexer:
     def catch_up(self, runtime: PoolRuntime) -> None:
         """Embed and publish until the pool is current; for installed pools in the indexer's thread only."""
         while True:
-            changes = self.changes(runtime, runtime.index.snapshot.version)
+            changes = self._store.read_changes(runtime.record.id, runtime.index.snapshot.version)
             if changes.version == runtime.index.snapshot.version:
                 return
             self.embed_missing(runtime, changes)
@@ -227,25 +247,29 @@ class Indexer:
 
     def _relabel(self, name: str) -> None:
         runtime = self._registry.find(name)
-        if runtime is None:
+        if runtime is None or runtime.is_mismatched:
             return
-        published = set(runtime.index.snapshot.seqs.tolist())
-        everything = self.changes(runtime, 0).added
-        runtime.index.relabel(
-            runtime.settings.label_field, [header for header in everything if header.seq in published]
-        )
+        everything = self._store.read_changes(runtime.record.id, 0)
+        runtime.index.relabel(runtime.settings.label_field, everything.added)
+
+    def _compact(self, runtime: PoolRuntime, everything: PoolChanges) -> None:
+        """Drop features that no example uses, at once if they were made from erased content."""
+        unowned = runtime.index.unowned(everything.added)
+        kept = self._store.get_examples_by_seq(runtime.record.id, unowned)
+        runtime.index.compact(unowned, set(unowned) - {example.seq for example in kept})
 
     def _publish(self, runtime: PoolRuntime, changes: PoolChanges) -> None:
-        runtime.index.publish(changes)
-        self._publications.announce(runtime.record.id, changes.version)
+        prepare(runtime.index.publish(changes))
+        self._announce(runtime)
+
+    def _announce(self, runtime: PoolRuntime) -> None:
+        self._publications.announce(runtime.record.id, runtime.index.snapshot.version)
         self._on_publish(runtime)
 
     def _check_wanted(self, runtime: PoolRuntime) -> None:
         if self._stopping.is_set():
             raise Stopped
-        current = self._registry.find(runtime.record.name)
-        if current is not None and current.record.id != runtime.record.id:
-            raise PoolNotFound(f"pool {runtime.record.name!r} was deleted")
+        self._store.get_pool_by_id(runtime.record.id)
 
     def _build_base_if_wanted(self, runtime: PoolRuntime) -> None:
         """Build an HNSW base in a thread of its own, unless one is being built for this pool."""

@@ -2,50 +2,56 @@
 
 import asyncio
 import contextlib
-import shutil
 import threading
 from collections.abc import Mapping
-from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any, Unpack
 from uuid import uuid4
 
-from kshot.errors import Conflict, KshotError, PoolNotFound
+from kshot.errors import Conflict, InvalidInput, KshotError, PoolNotFound
 from kshot.index.store import Store
 from kshot.index.store.jobs import JobChanges
-from kshot.records import Job, JobState, Pool
+from kshot.records import Job, JobState
 from kshot.schemas.operations import JobInfo, JobList
 from kshot.server.logs import get_logger
-from kshot.server.services.indexing import Indexer
-from kshot.server.services.runtime import PoolRegistry, PoolRuntime
+from kshot.server.services.indexing import Stopped
+from kshot.server.services.reembedding import Phase, Reembedding
+from kshot.server.services.registry import PoolRegistry
 
 log = get_logger(__name__)
 
 
-class _Stopping(Exception):
-    """The process is shutting down; the job goes on after the next start."""
+REEMBED = "reembed"
+SWITCHING = "switching"
+"""The phase in which a job can no longer be cancelled."""
+_PAUSE_S = 5.0
+
+
+class _Cancelled(Exception):  # noqa: N818  (an outcome, caught in this module)
+    """The store refuses the job's progress, since it was cancelled."""
 
 
 class JobRunner:
     """Claims queued jobs one at a time and runs them in a thread of its own.
 
-    ``reembed`` builds a pool's features under new settings in a folder beside the live one, then swaps both at
-    once. Its progress is the segments on disk: a restarted job embeds only what is missing.
+    The progress of ``reembed`` is the segments on disk: a restarted job embeds only what is missing.
     """
 
-    def __init__(self, store: Store, registry: PoolRegistry, indexer: Indexer) -> None:
+    def __init__(self, store: Store, registry: PoolRegistry, reembedding: Reembedding) -> None:
         self._store = store
         self._registry = registry
-        self.indexer = indexer
+        self._reembedding = reembedding
         self._wake = threading.Event()
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="kshot-jobs", daemon=True)
 
     def start(self) -> None:
-        """Put interrupted jobs back into the queue and start the thread."""
+        """Put interrupted jobs back into the queue, clean up after those that ended, and start the thread."""
         for job in self._store.requeue_interrupted_jobs():
             log.info("job_resumed", job=job.id, kind=job.kind)
-        self._wake.set()
+        for runtime in self._registry.all():
+            if self.unfinished(runtime.record.id) is None:
+                self._registry.remove_stale_files(runtime.record.id)
         self._thread.start()
 
     def close(self) -> None:
@@ -77,25 +83,43 @@ class JobRunner:
         self._wake.set()
         return job
 
+    def unfinished(self, pool_id: int) -> Job | None:
+        """Return a job of the pool that is queued or running, if there is one."""
+        for state in (JobState.RUNNING, JobState.QUEUED):
+            for job in self._store.list_jobs(pool_id=pool_id, state=state, limit=1):
+                return job
+        return None
+
+    def cancel_all(self, pool_id: int) -> None:
+        """Cancel the jobs of a pool that is about to be deleted."""
+        while (job := self.unfinished(pool_id)) is not None:
+            with contextlib.suppress(Conflict):  # it ended in between
+                self._store.update_job(job.id, state=JobState.CANCELLED)
+
     def _run(self) -> None:
         while not self._stopping.is_set():
-            job = self._store.claim_job()
-            if job is None:
-                self._wake.wait()
-                self._wake.clear()
+            try:
+                job = self._store.claim_job()
+                if job is not None:
+                    self._perform(job)
+                    continue
+            except Exception:
+                # The store does not answer; jobs are as durable as it is.
+                log.exception("jobs_paused")
+                self._stopping.wait(_PAUSE_S)
                 continue
-            self._perform(job)
+            self._wake.wait()
+            self._wake.clear()
 
     def _perform(self, job: Job) -> None:
         try:
-            if job.kind != "reembed":
-                raise KshotError(f"no job kind is named {job.kind!r}")
-            result = self._reembed(job)
-        except _Stopping:
+            result = self._work(job)
+        except Stopped:
             return
-        except Conflict:
-            # The store refuses progress of a job that was cancelled.
+        except _Cancelled:
             log.info("job_cancelled", job=job.id, kind=job.kind)
+            if job.pool_id is not None:
+                self._clean_up(job.pool_id)
         except KshotError as error:
             self._finish(job, state=JobState.FAILED, error={"code": error.code, "detail": error.message})
         except Exception as error:
@@ -105,47 +129,32 @@ class JobRunner:
         else:
             self._finish(job, state=JobState.SUCCEEDED, result=result)
 
+    def _work(self, job: Job) -> dict[str, Any]:
+        if job.kind != REEMBED or job.pool_id is None:
+            raise InvalidInput(f"a job of kind {job.kind!r} for pool {job.pool_id} cannot be run")
+
+        def progress(done: int, total: int, phase: Phase) -> None:
+            if self._stopping.is_set():
+                raise Stopped
+            try:
+                self._store.update_job(job.id, done=done, total=total, phase=phase)
+            except Conflict:
+                raise _Cancelled from None
+
+        return self._reembedding.run(job.pool_id, job.params["settings"], progress)
+
     def _finish(self, job: Job, **changes: Unpack[JobChanges]) -> None:
         with contextlib.suppress(Conflict):  # cancelled at the last moment
             self._store.update_job(job.id, **changes)
 
-    def _reembed(self, job: Job) -> dict[str, Any]:
-        if job.pool_id is None:
-            raise PoolNotFound("the job names no pool")
-        record = self._store.get_pool_by_id(job.pool_id)
-        old = self._registry.get(record.name)
-        changed = replace(record, settings=job.params["settings"], embedder_fingerprint=None, dimension=None)
-        if self._registry.folder_of(changed) == old.folder:
-            # Other words for the same features, such as another path to the same model.
-            old.reconfigure(self._swap(changed, old))
-            return {"examples": old.index.snapshot.examples, "embedder_fingerprint": old.embedder.fingerprint}
-        new = self._registry.build(changed)
-
-        def progress(done: int, total: int) -> None:
-            if self._stopping.is_set():
-                raise _Stopping
-            self._store.update_job(job.id, done=done, total=total, phase="embedding")
-
-        while True:
-            changes = self._store.read_changes(record.id, new.index.snapshot.version)
-            self.indexer.embed_missing(new, new.index, changes, progress)
-            is_last = changes.version == new.index.snapshot.version
-            new.index.publish(changes)
-            if is_last:
-                break
-        progress(new.index.snapshot.examples, new.index.snapshot.examples)
-        new.record = self._swap(changed, new)
-        self._registry.install(new)
-        self.indexer.notify(new)
-        # Requests that hold the old runtime keep its mapped files.
-        shutil.rmtree(old.folder, ignore_errors=True)
-        return {"examples": new.index.snapshot.examples, "embedder_fingerprint": new.embedder.fingerprint}
-
-    def _swap(self, changed: Pool, runtime: PoolRuntime) -> Pool:
-        self._store.update_pool_settings(changed.name, changed.settings)
-        return self._store.set_pool_embedder(
-            changed.id, runtime.embedder.fingerprint, runtime.embedder.dimension
-        )
+    def _clean_up(self, pool_id: int) -> None:
+        """Delete the features of a cancelled job; all of them if the pool is gone, too."""
+        try:
+            self._store.get_pool_by_id(pool_id)
+        except PoolNotFound:
+            self._registry.remove_files(pool_id)
+        else:
+            self._registry.remove_stale_files(pool_id)
 
 
 class JobService:
@@ -164,7 +173,7 @@ class JobService:
         return await asyncio.to_thread(lambda: self._info(self._store.get_job(job_id)))
 
     async def cancel(self, job_id: str) -> JobInfo:
-        """Cancel a job; one that has ended stays as it is."""
+        """Cancel a job; one that has ended, or is about to, stays as it is."""
         return await asyncio.to_thread(self._cancel, job_id)
 
     def _list(self, pool: str | None, cursor: str | None, limit: int) -> JobList:
@@ -179,7 +188,8 @@ class JobService:
 
     def _cancel(self, job_id: str) -> JobInfo:
         job = self._store.get_job(job_id)
-        if not job.state.is_final:
+        is_switching = job.state is JobState.RUNNING and job.phase == SWITCHING
+        if not (job.state.is_final or is_switching):
             with contextlib.suppress(Conflict):  # it ended in between
                 self._store.update_job(job_id, state=JobState.CANCELLED)
         return self._info(self._store.get_job(job_id))

@@ -1,18 +1,31 @@
 """Pools: create, list, change, delete, count."""
 
 import asyncio
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 
 import numpy as np
 
 from kshot.clients.embedders.base import check_token_layer
 from kshot.clients.tokenizers import build_tokenizer
-from kshot.errors import FieldError, InvalidParameter, PoolExists, PoolNotFound, UnknownSelector
+from kshot.errors import (
+    Conflict,
+    FieldError,
+    InvalidInput,
+    KshotError,
+    PoolExists,
+    PoolNotFound,
+    Unavailable,
+)
 from kshot.index.store import Store
 from kshot.records import Pool
 from kshot.schemas.pools import PoolCreate, PoolInfo, PoolList, PoolPatch, PoolSettings, PoolStats
+from kshot.server.metrics import Metrics
 from kshot.server.selectors_schema import build_selector
-from kshot.server.services.jobs import JobRunner
-from kshot.server.services.runtime import Embedders, PoolRegistry
+from kshot.server.services.indexing import Indexer, Stopped
+from kshot.server.services.jobs import REEMBED, JobRunner
+from kshot.server.services.reembedding import Reembedding
+from kshot.server.services.registry import Embedders, PoolRegistry
 from kshot.server.services.templates import PoolTemplates
 from kshot.server.validation import validated
 
@@ -24,11 +37,23 @@ _MAX_LABELS = 500
 class PoolService:
     """The routes' view of pools."""
 
-    def __init__(self, store: Store, registry: PoolRegistry, embedders: Embedders, jobs: JobRunner) -> None:
+    def __init__(
+        self,
+        store: Store,
+        registry: PoolRegistry,
+        embedders: Embedders,
+        indexer: Indexer,
+        reembedding: Reembedding,
+        jobs: JobRunner,
+        metrics: Metrics,
+    ) -> None:
         self._store = store
         self._registry = registry
         self._embedders = embedders
+        self._indexer = indexer
+        self._reembedding = reembedding
         self._jobs = jobs
+        self._metrics = metrics
 
     async def create(self, body: PoolCreate) -> PoolInfo:
         """Create a pool, its embedder ready."""
@@ -61,12 +86,15 @@ class PoolService:
             pass
         else:
             raise PoolExists(f"pool {body.name!r} exists already")
-        check_settings(body.settings)
+        self._check(body.settings)
         embedder, _ = self._embedders.get(body.settings.embedder)
-        check_token_layer(body.settings.token_layer, embedder.token_layers)
         record = self._store.create_pool(body.name, body.settings.model_dump(mode="json"))
-        record = self._store.set_pool_embedder(record.id, embedder.fingerprint, embedder.dimension)
-        self._registry.open(record)
+        try:
+            record = self._store.set_pool_embedder(record.id, embedder.fingerprint, embedder.dimension)
+            self._registry.install(self._registry.open(record))
+        except BaseException:
+            self._store.delete_pool(body.name)
+            raise
         return self._info(record)
 
     def _list(self, cursor: str | None, limit: int) -> PoolList:
@@ -77,48 +105,106 @@ class PoolService:
         return PoolList(data=[self._info(record) for record in page], next_cursor=more)
 
     def _patch(self, name: str, body: PoolPatch) -> PoolInfo:
-        record = self._store.get_pool(name)
-        old = PoolSettings.model_validate(record.settings)
-        merged = {**old.model_dump(mode="json"), **body.settings}
-        new = validated(PoolSettings, merged, prefix="/settings")
-        check_settings(new)
-        stale = any(getattr(old, field) != getattr(new, field) for field in FEATURE_SETTINGS)
-        if not stale:
-            record = self._store.update_pool_settings(name, new.model_dump(mode="json"))
-            runtime = self._registry.get(name)
-            runtime.reconfigure(record)
-            if old.label_field != new.label_field:
-                self._jobs.indexer.relabel(runtime)
-            return self._info(record)
-        embedder, _ = self._embedders.get(new.embedder)
-        check_token_layer(new.token_layer, embedder.token_layers)
-        job = self._jobs.submit("reembed", record.id, {"settings": new.model_dump(mode="json")})
+        # This may load a model, for which nobody should wait at the lock.
+        self._check(_merged(self._store.get_pool(name), body))
+        with self._registry.settings_lock:
+            record = self._store.get_pool(name)
+            new = _merged(record, body)
+            if not self._makes_stale(record, new, body):
+                return self._info(self._change(record, new))
+            self._check_vectors(record, new)
+        settings = new.model_dump(mode="json")
+        changed = {key: settings[key] for key in body.settings}
+        if not self._store.count_live(record.id):
+            try:
+                self._reembedding.run(record.id, changed)
+            except Stopped:
+                raise Unavailable("the server is shutting down") from None
+            return self._info(self._store.get_pool(name))
+        job = self._jobs.submit(REEMBED, record.id, {"settings": changed})
         return self._info(record).model_copy(update={"job_id": job.id})
+
+    def _makes_stale(self, record: Pool, new: PoolSettings, body: PoolPatch) -> bool:
+        """Tell whether stored vectors do not fit the new settings.
+
+        Raises
+        ------
+        Conflict
+            A job that embeds the pool anew is under way: its settings and these contradict each other.
+        """
+        touched = [field for field in FEATURE_SETTINGS if field in body.settings]
+        if not touched:
+            return False
+        job = self._jobs.unfinished(record.id)
+        if job is not None:
+            raise Conflict(
+                f"job {job.id} embeds pool {record.name!r} anew; wait for it or cancel it to change "
+                f"{' and '.join(touched)}",
+                errors=[FieldError(f"/settings/{touched[0]}", f"job {job.id} is under way", "conflict")],
+            )
+        old = PoolSettings.model_validate(record.settings)
+        runtime = self._registry.find(record.name)
+        if runtime is None or runtime.is_mismatched:
+            return True
+        return any(getattr(old, field) != getattr(new, field) for field in touched)
+
+    def _change(self, record: Pool, new: PoolSettings) -> Pool:
+        """Take over settings that change no stored vector; the caller holds the settings' lock."""
+        record = self._store.update_pool_settings(record.name, new.model_dump(mode="json"))
+        runtime = self._registry.find(record.name)
+        if runtime is None:
+            self._reopen(record)
+            return record
+        self._registry.install(runtime.with_settings(record))
+        if runtime.settings.label_field != new.label_field:
+            self._indexer.relabel(record.name)
+        return record
+
+    def _reopen(self, record: Pool) -> None:
+        """Try again to open a pool that could not be opened; its settings may have been the reason."""
+        with suppress(KshotError):
+            runtime = self._registry.open(record)
+            self._indexer.recover(runtime)
+            self._registry.install(runtime)
+            self._indexer.notify(record.name)
+
+    def _check_vectors(self, record: Pool, new: PoolSettings) -> None:
+        """Refuse the external embedder, or another dimension, where examples came without such vectors."""
+        is_other = PoolSettings.model_validate(record.settings).embedder != new.embedder
+        if is_other and new.embedder.type == "external" and self._store.count_live(record.id):
+            message = "cannot become external or change its dimension while the pool holds examples"
+            raise InvalidInput(f"/settings/embedder {message}", errors=[FieldError("/settings/embedder", message)])
 
     def _delete(self, name: str) -> None:
         record = self._store.get_pool(name)
+        self._jobs.cancel_all(record.id)
         self._store.delete_pool(name)
-        self._registry.remove(name, record.id)
+        self._registry.remove(record)
+        self._indexer.forget(record)
+        self._metrics.forget_pool(name)
 
     def _info(self, record: Pool) -> PoolInfo:
         runtime = self._registry.find(record.name)
+        snapshot = None if runtime is None else runtime.index.snapshot
+        dimension = record.dimension
+        if dimension is None and snapshot is not None and snapshot.dense is not None:
+            dimension = snapshot.dense.vectors.shape[1]
         return PoolInfo(
             name=record.name,
             settings=PoolSettings.model_validate(record.settings),
             embedder_fingerprint=record.embedder_fingerprint,
-            dimension=record.dimension,
+            dimension=dimension,
             version=record.version,
             examples=self._store.count_live(record.id),
-            indexed_version=0 if runtime is None else runtime.index.snapshot.version,
+            indexed_version=0 if snapshot is None else snapshot.version,
             created_at=record.created_at,
             updated_at=record.updated_at,
         )
 
     def _stats(self, name: str) -> PoolStats:
-        record = self._store.get_pool(name)
         runtime = self._registry.get(name)
         snapshot = runtime.index.snapshot
-        live = self._store.count_live(record.id)
+        info = self._info(self._store.get_pool(name))
 
         def counts(field: str, most: int | None = None) -> dict[str, int]:
             column = snapshot.field_to_column.get(field)
@@ -127,38 +213,56 @@ class PoolService:
 
         return PoolStats(
             name=name,
-            version=record.version,
+            version=info.version,
             indexed_version=snapshot.version,
-            examples=live,
-            pending=live - snapshot.examples,
+            examples=info.examples,
+            pending=max(0, info.examples - snapshot.examples),
             truncated=int(np.count_nonzero(snapshot.truncated & snapshot.live)),
             by_status=counts("status"),
             by_split=counts("split"),
             by_label=counts("label", _MAX_LABELS),
-            dimension=record.dimension,
+            dimension=info.dimension,
             token_vectors=0 if snapshot.tokens is None else snapshot.tokens.count,
             segments=runtime.index.segments,
             disk_bytes=runtime.index.disk_bytes,
             vector_index="empty" if snapshot.dense is None else snapshot.dense.kind,
         )
 
+    def _check(self, settings: PoolSettings) -> None:
+        """Refuse settings that would fail later: templates, tokenizer, embedder, methods and their parameters.
 
-def check_settings(settings: PoolSettings) -> None:
-    """Refuse settings that would fail later: templates, tokenizer, default method and its parameters.
+        Raises
+        ------
+        KshotError
+            What is wrong, with a pointer into the settings.
+        """
+        PoolTemplates(settings)
+        with _pointing_at("/settings/tokenizer"):
+            build_tokenizer(settings.tokenizer)
+        with _pointing_at("/settings/embedder"):
+            embedder, _ = self._embedders.get(settings.embedder)
+        with _pointing_at("/settings/token_layer"):
+            check_token_layer(settings.token_layer, embedder.token_layers)
+        with _pointing_at("/settings/select/method"):
+            build_selector(settings.select.method, {})
+        for method, params in settings.select.params.items():
+            with _pointing_at(f"/settings/select/params/{method}"):
+                build_selector(method, params)
 
-    Raises
-    ------
-    InvalidTemplate, InvalidParameter, UnknownSelector
-        What is wrong, with a pointer into the settings.
-    """
-    PoolTemplates(settings)
-    build_tokenizer(settings.tokenizer)
-    build_selector(settings.select.method, settings.select.params.get(settings.select.method, {}))
-    for method, params in settings.select.params.items():
-        try:
-            build_selector(method, params)
-        except (InvalidParameter, UnknownSelector) as error:
-            pointer = f"/settings/select/params/{method}"
-            raise InvalidParameter(
-                f"{pointer}: {error.message}", errors=[FieldError(pointer, error.message)]
-            ) from None
+
+def _merged(record: Pool, body: PoolPatch) -> PoolSettings:
+    return validated(PoolSettings, {**record.settings, **body.settings}, prefix="/settings")
+
+
+@contextmanager
+def _pointing_at(pointer: str) -> Iterator[None]:
+    """Say in which setting the cause of an exception stands."""
+    try:
+        yield
+    except KshotError as error:
+        inner = [
+            FieldError(pointer + item.pointer.removeprefix("/method"), item.message, item.code)
+            for item in error.errors
+        ]
+        error.errors = tuple(inner) or (FieldError(pointer, error.message),)
+        raise

@@ -9,7 +9,8 @@ from kshot.clients.embedders.base import Embedder
 from kshot.clients.embedders.online import OnlineEncoder
 from kshot.clients.tokenizers import Tokenizer, build_tokenizer
 from kshot.errors import EmbedderMismatch
-from kshot.index.pool import LoadTexts, PoolIndex
+from kshot.index.lexical import LoadTexts
+from kshot.index.pool import PoolIndex
 from kshot.index.sealing import load_base
 from kshot.index.store import Store
 from kshot.records import Pool, canonical_json

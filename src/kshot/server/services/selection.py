@@ -36,7 +36,8 @@ from kshot.server.services import choosing
 from kshot.server.services.answering import Answer, Clock, answer, milliseconds, parameters, unseen_notices
 from kshot.server.services.assembly import label_of
 from kshot.server.services.choosing import Method
-from kshot.server.services.runtime import PoolRegistry, PoolRuntime
+from kshot.server.services.registry import PoolRegistry
+from kshot.server.services.runtime import PoolRuntime
 from kshot.server.services.selection_log import SelectionLog
 from kshot.server.validation import validated
 

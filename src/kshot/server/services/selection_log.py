@@ -10,7 +10,7 @@ from kshot.errors import KshotError, Overloaded
 from kshot.index.store import Store
 from kshot.records import Selection
 from kshot.server.logs import get_logger
-from kshot.server.services.runtime import PoolRegistry
+from kshot.server.services.registry import PoolRegistry
 
 log = get_logger(__name__)
 FLUSH_S = 0.05

@@ -103,7 +103,7 @@ def _create_examples() -> None:
         sa.Column("input_hash", sa.Text()),
         _time("created_at"),
         _time("updated_at"),
-        sa.Column("short_outputs", sa.Text()),
+        sa.Column("short_outputs", sa.JSON()),
         sa.Column("metadata", sa.JSON()),
         sa.Column("outputs", sa.JSON()),
         sa.Column("inputs", sa.JSON()),
