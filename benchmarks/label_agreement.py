@@ -55,13 +55,9 @@ def measure(
     took_s = server.ingest(
         "bench", [{"id": r["id"], "inputs": r["input"], "outputs": r["output"]} for r in train]
     )
-    print(
-        f"{options.dataset}: {len(train)} rows ingested over HTTP in {took_s:.1f} s ({len(train) / took_s:.0f}/s)"
-    )
+    print(f"{options.dataset}: {len(train)} rows over HTTP in {took_s:.1f} s ({len(train) / took_s:.0f}/s)")
     methods = [one["name"] for one in server.client.get("/v1/selectors").json()["data"]]
-    print(
-        "| method | gold label among the demonstrations, share (95 %) | queries with it at all | p50 ms | p99 ms |"
-    )
+    print("| method | share with the gold label (95 %) | queries with any | p50 ms | p99 ms |")
     print("| --- | --- | --- | --- | --- |")
     for method in sorted(methods, key=lambda name: (name != "random", name)):
         shares, took_ms = [], []

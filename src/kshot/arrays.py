@@ -92,7 +92,7 @@ def as_float64(name: str, array: ArrayLike, shape: tuple[int | None, ...]) -> Fl
 
 
 def unit_rows(vectors: ArrayLike) -> Float32s:
-    """Scale every row to length 1, in float32.
+    """Scale every row to length 1, in float32; rows may be as long or as short as float64 goes.
 
     Raises
     ------
@@ -100,10 +100,12 @@ def unit_rows(vectors: ArrayLike) -> Float32s:
         The input is not a matrix, is not finite, or has a row of length zero.
     """
     matrix = as_float64("vectors", vectors, (None, None))
-    norms = np.linalg.norm(matrix, axis=1)
-    if matrix.size and not norms.all():
-        raise InvalidShape(f"vectors row {int(np.argmin(norms))} has length zero and no direction")
-    return (matrix / norms[:, None]).astype(np.float32)
+    largest = np.abs(matrix).max(axis=1, initial=0.0)
+    if matrix.size and not largest.all():
+        raise InvalidShape(f"vectors row {int(np.argmin(largest))} has length zero and no direction")
+    # By a power of two, which is exact: a square must neither overflow nor vanish.
+    matrix = np.ldexp(matrix, -np.frexp(largest)[1][:, None])
+    return (matrix / np.linalg.norm(matrix, axis=1)[:, None]).astype(np.float32)
 
 
 @dataclass(frozen=True, slots=True)

@@ -83,7 +83,11 @@ def test_settings_build_their_embedder(monkeypatch):
     assert build_embedder(External(type="external", dimension=7)).dimension == 7
     remote = build_embedder(
         OpenAiCompatible(
-            type="openai", model="m", base_url="http://host/v1", dimensions=5, api_key_env="KSHOT_EMBEDDER_KEY_SOME"
+            type="openai",
+            model="m",
+            base_url="http://host/v1",
+            dimensions=5,
+            api_key_env="KSHOT_EMBEDDER_KEY_SOME",
         )
     )
     assert isinstance(remote, OpenAiCompatibleEmbedder)
@@ -93,7 +97,9 @@ def test_settings_build_their_embedder(monkeypatch):
 
 def test_a_key_variable_that_is_not_set_is_named(monkeypatch):
     monkeypatch.delenv("KSHOT_EMBEDDER_KEY_SOME", raising=False)
-    spec = OpenAiCompatible(type="openai", model="m", base_url="http://host/v1", api_key_env="KSHOT_EMBEDDER_KEY_SOME")
+    spec = OpenAiCompatible(
+        type="openai", model="m", base_url="http://host/v1", api_key_env="KSHOT_EMBEDDER_KEY_SOME"
+    )
     with pytest.raises(InvalidParameter, match=r"KSHOT_EMBEDDER_KEY_SOME.* is not set"):
         build_embedder(spec)
 

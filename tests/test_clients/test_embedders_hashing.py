@@ -79,11 +79,15 @@ def test_a_dimension_below_one_is_refused():
 
 
 def test_a_chosen_dimension_is_kept():
-    embedder = HashingEmbedder(dimension=1)
-    features: Any = embedder.encode(["one two", ""], token_layer=1)
-    assert features.vectors.shape == (2, 1)
-    np.testing.assert_allclose(np.abs(features.vectors), 1.0)
+    embedder = HashingEmbedder(dimension=5)
+    assert embedder.encode(["one two", ""], token_layer=1).vectors.shape == (2, 5)
     assert embedder.fingerprint != EMBEDDER.fingerprint
+
+
+def test_words_whose_features_cancel_out_still_have_a_direction():
+    words = [f"word{i}" for i in range(200)]  # 6 to 8 signed features each, all in one place
+    tokens: Any = HashingEmbedder(dimension=1).encode(words, token_layer=1).tokens
+    assert np.abs(tokens).tolist() == [[1.0]] * 600
 
 
 @given(st.lists(st.text(st.characters(exclude_categories=["Cs"]), max_size=80), max_size=4))

@@ -108,6 +108,8 @@ def test_windows_beyond_the_last_are_cut_and_flagged(tokenizer):
     assert windows.truncated.tolist() == [False, True]
     assert windows.texts.tolist() == [0] * MAX_WINDOWS + [1] * MAX_WINDOWS
     assert windows.spans is None
+    words_read = windows.token_ids[~windows.special].tolist()
+    assert words_read == [10 + i for i in range(full)] * 2
 
 
 def test_a_text_of_too_many_characters_is_cut_and_flagged(tokenizer):

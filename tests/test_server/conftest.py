@@ -1,12 +1,14 @@
-"""The app over stub services, called in process."""
+"""The app, called in process: over stub services, and over the real ones."""
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
+from uuid import uuid4
 
 import httpx
 import pytest
 
 from kshot.server.app import create_app
 from kshot.server.settings import Settings
+from tests.test_server.live import GatedEndpoint, Live, LivePool, running
 from tests.test_server.stubs import StubServices
 
 Connect = Callable[..., httpx.AsyncClient]
@@ -33,3 +35,25 @@ def connect(services: StubServices) -> Connect:
 async def client(connect: Connect) -> AsyncIterator[httpx.AsyncClient]:
     async with connect() as made:
         yield made
+
+
+@pytest.fixture(scope="module")
+def live(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Live]:
+    """One running service for a module's tests, each with a pool of its own."""
+    with running(tmp_path_factory.mktemp("live")) as made:
+        yield made
+
+
+@pytest.fixture
+def pool(live: Live) -> LivePool:
+    """An empty pool with hashed vectors."""
+    return live.create(f"pool-{uuid4().hex}")
+
+
+@pytest.fixture
+def endpoint() -> Iterator[GatedEndpoint]:
+    """An embeddings endpoint on this machine."""
+    made = GatedEndpoint()
+    yield made
+    made.gate.set()
+    made.close()

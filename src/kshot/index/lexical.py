@@ -83,6 +83,14 @@ class LexicalWriter:
         return LexicalIndex(live, Bm25Matrix(self._word_to_id.copy(), placed))
 
 
+@dataclass(frozen=True, slots=True)
+class _Newest:
+    version: int
+    index: LexicalIndex
+    is_complete: bool
+    """False if a live row's text could not be read."""
+
+
 class LexicalCache:
     """Builds one lexical index at a time, on demand, and keeps the newest."""
 
@@ -90,11 +98,11 @@ class LexicalCache:
         self._load_texts = load_texts
         self._lock = threading.Lock()
         self._writer = LexicalWriter()
-        self._latest: tuple[int, LexicalIndex] | None = None
+        self._newest: _Newest | None = None
 
     def newest(self) -> LexicalIndex | None:
         """Return the newest index that is ready."""
-        return None if self._latest is None else self._latest[1]
+        return None if self._newest is None else self._newest.index
 
     def find(self, version: int, seqs: Int64s, live: Bools) -> LexicalIndex:
         """Return the index of exactly these live rows, waiting for its construction if need be.
@@ -107,11 +115,11 @@ class LexicalCache:
             Example version of each row.
         live : bool array, shape (n,)
         """
-        found = self._of(live)
+        found = self._of(version, live)
         if found is not None:
             return found
         with self._lock:
-            found = self._of(live)
+            found = self._of(version, live)
             if found is not None:
                 return found
             unknown = self._writer.unknown(np.flatnonzero(live))
@@ -121,11 +129,13 @@ class LexicalCache:
                 if text:
                     self._writer.put(row, text)
             index = self._writer.build(live)
-            if self._latest is None or self._latest[0] <= version:
-                self._latest = version, index
+            if self._newest is None or self._newest.version <= version:
+                self._newest = _Newest(version, index, is_complete=all(texts))
             return index
 
-    def _of(self, live: Bools) -> LexicalIndex | None:
+    def _of(self, version: int, live: Bools) -> LexicalIndex | None:
         # A row's text never changes, so the same rows have the same index.
-        latest = self.newest()
-        return latest if latest is not None and np.array_equal(latest.live, live) else None
+        newest = self._newest
+        if newest is None or not np.array_equal(newest.index.live, live):
+            return None
+        return newest.index if newest.is_complete or newest.version == version else None

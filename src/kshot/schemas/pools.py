@@ -112,8 +112,8 @@ class PoolSettings(Request):
         Annotated[str, Field(pattern=r"^(outputs|(outputs|metadata)\.[^\s]+)$", max_length=256)] | None
     ) = Field(
         default=None,
-        description="where labels stand: `outputs`, `outputs.<name>` or `metadata.<name>`; default: `outputs` "
-        "if it is text with at most 500 distinct values",
+        description="where labels stand: `outputs`, `outputs.<name>` or `metadata.<name>`; default: `outputs`"
+        " if it is text with at most 500 distinct values",
     )
     difficulty_field: Annotated[str, Field(pattern=r"^metadata\.[^\s]+$", max_length=256)] | None = Field(
         default=None, description="number by which `easy_to_hard` sorts; default: the demonstration's length"

@@ -183,15 +183,16 @@ def test_an_earlier_version_can_be_iterated(store, pool, seqs):
     assert list(store.iterate_headers(pool.id, at_version=0)) == []
 
 
-def test_equal_content_is_found_under_its_ids(store, pool, seqs):
+def test_equal_inputs_are_found_under_their_ids(store, pool, seqs):
     assert seqs
-    twin = NewExample(id="0twin", inputs="text a", outputs="even")
-    write(store, pool.id, twin, NewExample(id="c", inputs="text a", outputs="even"))
-    wanted = [content_hash("text a", "even"), content_hash("text b", None), content_hash("text c", "even")]
+    twin = NewExample(id="0twin", inputs="text a", outputs="another")
+    write(store, pool.id, twin, NewExample(id="c", inputs="text a"))
+    store.delete_examples(pool.id, ids=["d"])
+    wanted = [input_hash(f"text {letter}") for letter in "abcd"]
 
-    assert store.ids_of_equal_content(pool.id, [*wanted, *wanted]) == {
-        wanted[0]: ["0twin", "a", "c"],
-        wanted[1]: ["b"],
+    assert store.ids_of_equal_inputs(pool.id, [*wanted, *wanted]) == {
+        wanted[0]: ("0twin", "c"),
+        wanted[1]: ("b", "b"),
     }
 
 

@@ -26,7 +26,7 @@ _EXCERPT = 44
 _STOP_TIMEOUT_S = 30
 _READY = "Listening on "
 # The demo is not to touch what the environment names: another store, another folder, a public address.
-_KEPT_VARIABLES = {"KSHOT_CACHE_DIR", "KSHOT_THREADS"}
+_KEPT_VARIABLES = {"KSHOT_CACHE", "KSHOT_THREADS"}
 
 
 @dataclass(frozen=True, slots=True)

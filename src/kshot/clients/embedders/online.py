@@ -224,11 +224,10 @@ class OnlineEncoder:
 
     def _settle(self, flight: _Flight, outcome: TextFeatures | Exception) -> None:
         self._flights.pop(flight.key, None)
-        if not isinstance(outcome, Exception):
+        if isinstance(outcome, Exception):
+            flight.result.set_exception(outcome)
+        else:
             flight.result.set_result(outcome)
-            return
-        flight.result.set_exception(outcome)
-        flight.result.exception()  # marks it as seen, in case every caller has left
 
 
 def _size(key: _Key, features: TextFeatures) -> int:

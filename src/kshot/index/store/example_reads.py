@@ -35,8 +35,10 @@ _BY_SEQ = select(*EXAMPLE_COLUMNS).where(
 _LIVE_BY_ID = select(*EXAMPLE_COLUMNS).where(
     in_pool(examples, _POOL), _c.id.in_(bindparam("ids", expanding=True)), _IS_LIVE
 )
-_LIVE_BY_CONTENT = select(_c.id, _c.content_hash).where(
-    in_pool(examples, _POOL), _c.content_hash.in_(bindparam("hashes", expanding=True)), _IS_LIVE
+_LIVE_BY_INPUT = (
+    select(_c.input_hash, func.min(_c.id), func.max(_c.id))
+    .where(in_pool(examples, _POOL), _c.input_hash.in_(bindparam("hashes", expanding=True)), _IS_LIVE)
+    .group_by(_c.input_hash)
 )
 
 
@@ -79,16 +81,19 @@ class ExampleReader(Transactions):
                         seq_to_example[row.seq] = to_example(row)
         return [seq_to_example[seq] for seq in seqs if seq in seq_to_example]
 
-    def ids_of_equal_content(self, pool_id: int, content_hashes: Sequence[str]) -> dict[str, list[str]]:
-        """Map each of the content hashes that live examples have to their ids, in text order."""
-        hash_to_ids: dict[str, list[str]] = {}
+    def ids_of_equal_inputs(self, pool_id: int, input_hashes: Sequence[str]) -> dict[str, tuple[str, str]]:
+        """Map each of the input hashes that live examples have to two of their ids.
+
+        The two are the first and the last in the database's text order, and the same if there is one example.
+        """
+        hash_to_ids: dict[str, tuple[str, str]] = {}
         with self._read() as connection:
-            for some in chunks(list(dict.fromkeys(content_hashes))):
-                for example_id, found in connection.execute(
-                    _LIVE_BY_CONTENT, {"pool_id": pool_id, "hashes": some}
+            for some in chunks(list(dict.fromkeys(input_hashes))):
+                for found, first, last in connection.execute(
+                    _LIVE_BY_INPUT, {"pool_id": pool_id, "hashes": some}
                 ):
-                    hash_to_ids.setdefault(found, []).append(example_id)
-        return {found: sorted(ids) for found, ids in hash_to_ids.items()}
+                    hash_to_ids[found] = first, last
+        return hash_to_ids
 
     def list_examples(
         self,

@@ -117,7 +117,7 @@ examples = Table(
     Index("examples_feature_seq", "pool_id", "feature_seq"),
     Index("examples_added_in", "pool_id", "added_in"),
     Index("examples_removed_in", "pool_id", "removed_in", sqlite_where=_PAST, postgresql_where=_PAST),
-    Index("examples_content_hash", "pool_id", "content_hash"),
+    Index("examples_live_input", "pool_id", "input_hash", "id", sqlite_where=_LIVE, postgresql_where=_LIVE),
     Index("examples_subject_id", "pool_id", "subject_id", "removed_in"),
 )
 """One row per version of an example: live while ``removed_in`` is null, a tombstone once its content is."""

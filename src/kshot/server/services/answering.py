@@ -8,15 +8,17 @@ from uuid import uuid4
 
 import numpy as np
 
-from kshot.arrays import Int64s
+from kshot.arrays import Float32s, Float64s, Int64s
 from kshot.errors import FieldError, InvalidInput
-from kshot.index.candidates import QueryFeatures, similarities
+from kshot.index.candidates import QueryFeatures
 from kshot.index.snapshot import Eligible, Exclusions, Snapshot
 from kshot.index.store import Store
 from kshot.schemas.base import Notice
+from kshot.schemas.pools import OrderName, PackingName
 from kshot.schemas.selections import (
     Explanation,
     Frame,
+    RandomOrder,
     Rejected,
     SelectionReply,
     SelectRequest,
@@ -24,9 +26,10 @@ from kshot.schemas.selections import (
 )
 from kshot.server.services import assembly, choosing
 from kshot.server.services.assembly import Chosen
-from kshot.server.services.choosing import NEAR_IDENTICAL, Choice, Method
+from kshot.server.services.choosing import RUNNERS_UP, Choice, Method
 from kshot.server.services.runtime import PoolRuntime
 
+NEAR_IDENTICAL = 0.98
 _SHOWN_LABELS = 500
 
 
@@ -40,10 +43,15 @@ class Clock:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """A selection as made, and its wire form."""
+    """A selection as made, and its wire form.
+
+    ``method`` is the one that ran; ``request`` has the pool's defaults where the caller's was silent.
+    """
 
     reply: SelectionReply
     chosen: list[Chosen]
+    method: Method
+    request: SelectRequest
 
 
 def answer(
@@ -56,9 +64,8 @@ def answer(
 ) -> Answer:
     """Choose, fetch, pack, order, describe. Reads one snapshot; safe in any thread."""
     snapshot = runtime.index.snapshot
-    defaults = runtime.settings.select
-    k = request.k if request.k is not None else defaults.k
-    method, notices = choosing.fitting(method, snapshot, query)
+    request, k, order, packing = _with_defaults(runtime, request)
+    method, notices = choosing.fitting(method, query)
     allowed = snapshot.eligible(request.filter, choosing.exclusions(request))
     notices += unseen_notices(allowed)
     core_rows = _core(runtime, snapshot, request, k)
@@ -69,20 +76,23 @@ def answer(
     choice = choosing.choose(snapshot, query, eligible, method, request, k - len(core_rows))
     selected = time.perf_counter()
 
-    core_choice = Choice(core_rows, *(similarities(snapshot, query, core_rows),) * 2, len(core_rows), {})
-    stable = _chosen(store, runtime, snapshot, query, core_choice, is_stable=True)
-    dynamic = _chosen(store, runtime, snapshot, query, choice, is_stable=False)
-    policy = request.packing or defaults.packing
-    stable, dynamic, dropped = assembly.packed(runtime, stable, dynamic, policy, request.max_tokens)
-    tail = assembly.ordered(runtime, snapshot, dynamic, request.order or defaults.order, request.seed)
-    chosen = [*stable, *tail]
-    notices += _notices(chosen, k, len(allowed.rows), dropped)
-    abstained = not chosen and request.min_score is not None and len(allowed.rows) > 0
+    stable, dynamic, dropped = assembly.fitted(
+        runtime,
+        _chosen(store, runtime, snapshot, query, _core_choice(snapshot, query, core_rows), is_stable=True),
+        _chosen(store, runtime, snapshot, query, choice, is_stable=False),
+        packing,
+        request.max_tokens,
+        lambda picks: assembly.ordered(runtime, snapshot, picks, order, request.seed),
+    )
+    chosen = [*stable, *dynamic]
+    notices += _notices(chosen, k, len(allowed.rows), len(dropped))
     frame = _frame(runtime, snapshot, request)
-    selection_id = str(uuid4())
+    explanation = None
+    if request.explain:
+        explanation = _explanation(runtime, method, allowed, choice, dropped, snapshot, store, k)
     finished = time.perf_counter()
     reply = SelectionReply(
-        selection_id=selection_id,
+        selection_id=str(uuid4()),
         pool=runtime.record.name,
         pool_version=snapshot.version,
         method=method.name,
@@ -102,14 +112,21 @@ def answer(
             "assemble": milliseconds(selected, finished),
             "total": milliseconds(clock.started, finished),
         },
-        abstained=abstained,
+        abstained=not chosen and not len(near.rows) and len(allowed.rows) > 0,
         warnings=notices,
         frame=frame,
-        explain=_explanation(runtime, method, allowed, choice, dropped, snapshot, store)
-        if request.explain
-        else None,
+        explain=explanation,
     )
-    return Answer(reply, chosen)
+    return Answer(reply, chosen, method, request)
+
+
+def _with_defaults(
+    runtime: PoolRuntime, request: SelectRequest
+) -> tuple[SelectRequest, int, OrderName | RandomOrder, PackingName]:
+    defaults = runtime.settings.select
+    k = defaults.k if request.k is None else request.k
+    order, packing = request.order or defaults.order, request.packing or defaults.packing
+    return request.model_copy(update={"k": k, "order": order, "packing": packing}), k, order, packing
 
 
 def _core(runtime: PoolRuntime, snapshot: Snapshot, request: SelectRequest, k: int) -> Int64s:
@@ -122,6 +139,19 @@ def _core(runtime: PoolRuntime, snapshot: Snapshot, request: SelectRequest, k: i
     # A query's own exclusions must not change the core of all the others: they only take rows out of it.
     everything = snapshot.eligible(request.filter, Exclusions())
     return runtime.cores.rows(key, snapshot, everything, request.stable.k)
+
+
+def _core_choice(snapshot: Snapshot, query: QueryFeatures, rows: Int64s) -> Choice:
+    """Describe the core; no method picked it, so it gained nothing."""
+    scores = np.zeros(len(rows)) if query.vector is None else _cosines(snapshot, query.vector, rows)
+    return Choice(rows, scores, np.zeros(len(rows)), len(rows), {})
+
+
+def _cosines(snapshot: Snapshot, query_vector: Float32s, rows: Int64s) -> Float64s:
+    """Cosine of rows, in any order, to the query."""
+    if snapshot.dense is None:
+        return np.zeros(len(rows))
+    return snapshot.dense.similarities(query_vector, rows).astype(np.float64)
 
 
 def _chosen(
@@ -138,7 +168,7 @@ def _chosen(
         return []
     seq_to_place = {seq: place for place, seq in enumerate(snapshot.seqs[rows].tolist())}
     examples = store.get_examples_by_seq(runtime.record.id, list(seq_to_place))
-    cosines = None if query.vector is None else similarities(snapshot, query, rows).tolist()
+    cosines = None if query.vector is None else _cosines(snapshot, query.vector, rows).tolist()
     turns = [runtime.templates.turn(one.inputs, one.outputs, one.metadata) for one in examples]
     chosen = []
     for example, turn, tokens in zip(examples, turns, assembly.measured(runtime, turns), strict=True):
@@ -168,6 +198,7 @@ def _explanation(
     dropped: list[Chosen],
     snapshot: Snapshot,
     store: Store,
+    k: int,
 ) -> Explanation:
     rejected = [
         Rejected(id=one.example.id, score=one.score, reason="max_tokens: picked, but it did not fit")
@@ -175,7 +206,7 @@ def _explanation(
     ]
     seq_to_score = {int(snapshot.seqs[row]): score for row, score in choice.runners_up}
     for example in store.get_examples_by_seq(runtime.record.id, list(seq_to_score)):
-        reason = f"k: {method.name} would have picked it next"
+        reason = f"k: {method.name} picks it when {k + RUNNERS_UP} are wanted"
         rejected.append(Rejected(id=example.id, score=seq_to_score[example.seq], reason=reason))
     return Explanation(
         method=method.name,
@@ -201,15 +232,14 @@ def unseen_notices(eligible: Eligible) -> list[Notice]:
     ]
 
 
-def _notices(chosen: list[Chosen], k: int, eligible: int, dropped: list[Chosen]) -> list[Notice]:
+def _notices(chosen: list[Chosen], k: int, eligible: int, dropped: int) -> list[Notice]:
     notices = []
     if not eligible:
         notices.append(Notice(code="no_eligible", message="no example passes the filter and the exclusions"))
-    elif len(chosen) + len(dropped) < k:
-        found = len(chosen) + len(dropped)
+    elif (found := len(chosen) + dropped) < k:
         notices.append(Notice(code="fewer_than_k", message=f"{found} of {k} demonstrations could be chosen"))
     if dropped:
-        notices.append(Notice(code="max_tokens", message=f"{len(dropped)} picks did not fit into max_tokens"))
+        notices.append(Notice(code="max_tokens", message=f"{dropped} picks did not fit into max_tokens"))
     near = [
         one.example.id for one in chosen if one.similarity is not None and one.similarity > NEAR_IDENTICAL
     ]

@@ -1,6 +1,8 @@
 """From chosen rows to demonstrations: texts, lengths, packing, prompt order."""
 
-from collections.abc import Mapping, Sequence
+import math
+import sys
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -41,32 +43,45 @@ def measured(runtime: PoolRuntime, turns: Sequence[Turn]) -> list[int]:
     return [int(count) for count in runtime.tokenizer.count([turn.text + separator for turn in turns])]
 
 
-def packed(
+def fitted(
     runtime: PoolRuntime,
     stable: Sequence[Chosen],
     dynamic: Sequence[Chosen],
     policy: PackingName,
     max_tokens: int | None,
+    arrange: Callable[[Sequence[Chosen]], list[Chosen]],
 ) -> tuple[list[Chosen], list[Chosen], list[Chosen]]:
-    """Fit the picks into the budget: the stable part first, then the dynamic part by the policy.
+    """Fit the picks into the budget, the stable part first, and arrange the dynamic part for the prompt.
+
+    Parameters
+    ----------
+    stable, dynamic : sequence of Chosen
+        In pick order.
+    policy : str
+        For the dynamic part; the stable part is cut at the first that does not fit.
+    max_tokens : int or None
+    arrange : callable
+        Puts the dynamic picks into prompt order.
 
     Returns
     -------
     stable, dynamic, dropped
-        In pick order. The joined text of what is kept is counted once more, since a tokenizer may need more
-        for the whole than for the parts; then the last picks are dropped until it fits.
+        The text of what is kept, joined in prompt order, is counted once more, since a tokenizer may need
+        more for the whole than for the parts; then the last picks are dropped until it fits.
     """
     if max_tokens is None:
-        return list(stable), list(dynamic), []
+        return list(stable), arrange(dynamic), []
     core = [stable[i] for i in pack("prefix_stop", [one.tokens for one in stable], max_tokens).tolist()]
     left = max_tokens - sum(one.tokens for one in core)
     relevance = np.array([one.score for one in dynamic], np.float64)
-    kept_places = pack(policy, [one.tokens for one in dynamic], left, relevance=relevance).tolist()
-    tail = [dynamic[i] for i in sorted(kept_places)]
-    while (core or tail) and _count_together(runtime, [*core, *tail]) > max_tokens:
+    kept = pack(policy, [one.tokens for one in dynamic], left, relevance=relevance).tolist()
+    tail = [dynamic[i] for i in kept]
+    arranged = arrange(tail)
+    while (core or tail) and _count_together(runtime, [*core, *arranged]) > max_tokens:
         (tail or core).pop()
-    kept = {one.row for one in (*core, *tail)}
-    return core, tail, [one for one in (*stable, *dynamic) if one.row not in kept]
+        arranged = arrange(tail)
+    kept_rows = {one.row for one in (*core, *tail)}
+    return core, arranged, [one for one in (*stable, *dynamic) if one.row not in kept_rows]
 
 
 def _count_together(runtime: PoolRuntime, chosen: Sequence[Chosen]) -> int:
@@ -159,4 +174,7 @@ def _difficulty(field: str | None, picks: Sequence[Chosen]) -> "np.ndarray[tuple
 
 def _number(metadata: Mapping[str, Any], field: str) -> float | None:
     value = next((value for name, value in flatten(metadata) if name == field), None)
-    return float(value) if isinstance(value, int | float) and not isinstance(value, bool) else None
+    if not isinstance(value, int | float) or isinstance(value, bool):
+        return None
+    # JSON's integers know no bound.
+    return float(value) if abs(value) <= sys.float_info.max else math.copysign(sys.float_info.max, value)

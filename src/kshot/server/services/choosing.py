@@ -1,4 +1,4 @@
-"""From a request and a snapshot to chosen rows: eligibility, stable core, method, explanation.
+"""From a request and a snapshot to chosen rows: eligibility, method, runners-up.
 
 Everything here is synchronous and reads one immutable snapshot, so it runs in any worker thread.
 """
@@ -18,17 +18,16 @@ from kshot.schemas.base import Notice
 from kshot.schemas.selections import Query, SelectRequest
 from kshot.selectors import SELECTORS, Selector
 from kshot.selectors.fused import Fused
+from kshot.selectors.uniform import Uniform
 
 RUNNERS_UP = 5
-NEAR_IDENTICAL = 0.98
 
 
 @dataclass(frozen=True, slots=True)
 class Method:
-    """A method by name, with the parameters that were given for it."""
+    """A method by name, ready to run."""
 
     name: str
-    params: Mapping[str, Any]
     selector: Selector
 
 
@@ -44,7 +43,7 @@ class Choice:
     candidates : int
     diagnostics : mapping
     runners_up : sequence of (row, score)
-        Would have been picked next; only when an explanation was asked for.
+        Chosen if `RUNNERS_UP` more were wanted; only when an explanation was asked for.
     """
 
     rows: Int64s
@@ -80,50 +79,36 @@ def with_min_score(
     if min_score is None:
         return eligible
     if query.vector is None:
-        raise InvalidInput(
-            "min_score needs a query vector", errors=[FieldError("/min_score", "needs a query vector")]
-        )
+        message = "needs a query vector; give `vector`"
+        raise InvalidInput(f"/min_score {message}", errors=[FieldError("/min_score", message)])
     near = eligible.rows[similarities(snapshot, query, eligible.rows) >= min_score]
-    return replace(eligible, mask=_mask(near, len(snapshot)), rows=near)
+    return _only(eligible, near)
 
 
 def without(eligible: Eligible, rows: Int64s) -> Eligible:
     """Take rows out."""
-    if not len(rows):
-        return eligible
-    kept = np.setdiff1d(eligible.rows, rows, assume_unique=True)
-    return replace(eligible, mask=_mask(kept, len(eligible.mask)), rows=kept)
+    return _only(eligible, np.setdiff1d(eligible.rows, rows)) if len(rows) else eligible
 
 
-def fitting(method: Method, snapshot: Snapshot, query: QueryFeatures) -> tuple[Method, list[Notice]]:
-    """Adapt the fused method to a pool without token vectors; refuse methods that cannot do without.
+def fitting(method: Method, query: QueryFeatures) -> tuple[Method, list[Notice]]:
+    """Let the fused method go without the signals that this query lacks; refuse what cannot do without.
 
     Raises
     ------
     InvalidParameter
         The method reads token vectors, words or the query's vector, and there are none; the message lists
-        the methods that work here.
+        the methods that work for this query.
     """
-    selector, notices = method.selector, []
-    if (
-        snapshot.tokens is None
-        and snapshot.dense is not None
-        and isinstance(selector, Fused)
-        and selector.bsr
-    ):
-        if not selector.similarity and not selector.bm25:
-            raise _unfit(method, snapshot, "token vectors, and the pool's embedder gives none")
-        selector = replace(selector, bsr=0.0)
-        notices.append(
-            Notice(code="signal_absent", message="the pool has no token vectors; fused goes without bsr")
-        )
-    if Feature.TOKENS in selector.needs and query.tokens is None:
-        raise _unfit(method, snapshot, "token vectors, and there are none for this pool and query")
-    if Feature.LEXICAL in selector.needs and query.text is None:
-        raise _unfit(method, snapshot, "the query's text; give `inputs`")
-    if method.name != "random" and query.vector is None and Feature.LEXICAL not in selector.needs:
-        raise _unfit(method, snapshot, "a query vector; give `vector`")
-    return replace(method, selector=selector), notices
+    notices: list[Notice] = []
+    selector = method.selector
+    if isinstance(selector, Fused):
+        selector, notices = _with_present_signals(selector, query)
+    lacking = _lacking(selector, query)
+    if lacking is not None:
+        allowed = [name for name in SELECTORS.names() if _lacking(_default(name, query), query) is None]
+        message = f"{method.name!r} needs {lacking}; methods that work here: {', '.join(allowed)}"
+        raise InvalidParameter(message, errors=[FieldError("/method", message)])
+    return Method(method.name, selector), notices
 
 
 def choose(
@@ -145,8 +130,34 @@ def choose(
         gains=picks.gains,
         candidates=len(candidates),
         diagnostics=picks.diagnostics,
-        runners_up=_runners_up(method, candidates, picks, request, k) if request.explain else (),
+        runners_up=_runners_up(method, candidates, picks, request.seed, k) if request.explain else (),
     )
+
+
+def _with_present_signals(selector: Fused, query: QueryFeatures) -> tuple[Fused, list[Notice]]:
+    present = {"similarity": query.vector is not None, "bsr": query.tokens is not None}
+    present["bm25"] = query.text is not None
+    absent = [name for name, is_there in present.items() if getattr(selector, name) and not is_there]
+    if not any(getattr(selector, name) and is_there for name, is_there in present.items()):
+        return selector, []
+    notices = [Notice(code="signal_absent", message=f"fused goes without {name}") for name in absent]
+    return replace(selector, **dict.fromkeys(absent, 0.0)), notices
+
+
+def _default(name: str, query: QueryFeatures) -> Selector:
+    selector = SELECTORS.get(name)()
+    return _with_present_signals(selector, query)[0] if isinstance(selector, Fused) else selector
+
+
+def _lacking(selector: Selector, query: QueryFeatures) -> str | None:
+    """Say what the method would read and this query does not have."""
+    if Feature.TOKENS in selector.needs and query.tokens is None:
+        return "token vectors, and the pool's embedder gives none"
+    if Feature.LEXICAL in selector.needs:
+        return "the query's text; give `inputs`" if query.text is None else None
+    if query.vector is None and not isinstance(selector, Uniform):
+        return "a query vector; give `vector`"
+    return None
 
 
 def _run(method: Method, candidates: Candidates, seed: int, k: int) -> Picks:
@@ -154,10 +165,9 @@ def _run(method: Method, candidates: Candidates, seed: int, k: int) -> Picks:
 
 
 def _runners_up(
-    method: Method, candidates: Candidates, picks: Picks, request: SelectRequest, k: int
+    method: Method, candidates: Candidates, picks: Picks, seed: int, k: int
 ) -> tuple[tuple[int, float], ...]:
-    """Ask for a few more and return those that were not picked."""
-    more = _run(method, candidates, request.seed, k + RUNNERS_UP)
+    more = _run(method, candidates, seed, k + RUNNERS_UP)
     chosen = set(picks.indices.tolist())
     return tuple(
         (int(candidates.rows[index]), float(score))
@@ -166,18 +176,7 @@ def _runners_up(
     )[:RUNNERS_UP]
 
 
-def _unfit(method: Method, snapshot: Snapshot, reason: str) -> InvalidParameter:
-    has_tokens = snapshot.tokens is not None
-    allowed = [
-        name
-        for name in SELECTORS.names()
-        if has_tokens or name == "fused" or Feature.TOKENS not in SELECTORS.get(name)().needs
-    ]
-    message = f"{method.name!r} needs {reason}; methods of this pool: {', '.join(allowed)}"
-    return InvalidParameter(message, errors=[FieldError("/method", message)])
-
-
-def _mask(rows: Int64s, n: int) -> Bools:
-    mask = np.zeros(n, np.bool_)
+def _only(eligible: Eligible, rows: Int64s) -> Eligible:
+    mask: Bools = np.zeros(len(eligible.mask), np.bool_)
     mask[rows] = True
-    return mask
+    return replace(eligible, mask=mask, rows=rows)

@@ -29,15 +29,10 @@ class StableCores:
         key = (filter_key, k)
         with self._lock:
             core = self._key_to_core.get(key)
-        if core is not None:
-            rows, seqs = core
-            # Rows never move; another owner means that the example was changed.
-            if (
-                rows.max(initial=-1) < len(snapshot)
-                and (snapshot.seqs[rows] == seqs).all()
-                and eligible.mask[rows].all()
-            ):
-                return rows
+            if core is not None:
+                self._key_to_core.move_to_end(key)
+        if core is not None and _stands(core, snapshot, eligible, k):
+            return core[0]
         rows = _choose(snapshot, eligible, k)
         with self._lock:
             self._key_to_core[key] = (rows, snapshot.seqs[rows])
@@ -46,11 +41,23 @@ class StableCores:
         return rows
 
 
+def _stands(core: tuple[Int64s, Int64s], snapshot: Snapshot, eligible: Eligible, k: int) -> bool:
+    """Tell whether a core's members are the examples that they were, and as many as there can be."""
+    rows, seqs = core
+    return (
+        len(rows) == min(k, len(eligible.rows))
+        and rows.max(initial=-1) < len(snapshot)
+        # Rows never move; another owner means that the example was changed.
+        and bool((snapshot.seqs[rows] == seqs).all())
+        and bool(eligible.mask[rows].all())
+    )
+
+
 def _choose(snapshot: Snapshot, eligible: Eligible, k: int) -> Int64s:
     if snapshot.dense is None or snapshot.sample is None or not len(eligible.rows):
         return np.empty(0, np.int64)
     rows = snapshot.sample.rows[eligible.mask[snapshot.sample.rows]]
     if len(rows) < k:
         # A narrow filter leaves too little of the sample: look at the first eligible rows instead.
-        rows = eligible.rows[: len(snapshot.sample.rows)]
+        rows = eligible.rows[: max(k, len(snapshot.sample.rows))]
     return rows[facility_location(snapshot.dense.vectors[rows], k).indices]

@@ -1,6 +1,7 @@
 """Examples: validate row by row, commit, hand to the indexer."""
 
 import asyncio
+import json
 from collections.abc import Sequence
 from typing import Any
 
@@ -134,9 +135,11 @@ class ExampleService:
 
     def _equal_inputs(
         self, runtime: PoolRuntime, id_to_row: dict[str, tuple[int, NewExample]]
-    ) -> list[NoticedRow]:
+    ) -> Sequence[NoticedRow]:
         """Flag rows whose inputs another example has, too: it will often be chosen beside or instead."""
-        id_to_hash = {example_id: input_hash(example.inputs) for example_id, (_, example) in id_to_row.items()}
+        id_to_hash = {
+            example_id: input_hash(example.inputs) for example_id, (_, example) in id_to_row.items()
+        }
         found = self._store.ids_of_equal_inputs(runtime.record.id, list(id_to_hash.values()))
         notices = []
         for example_id, digest in id_to_hash.items():
@@ -194,14 +197,17 @@ def _noticed(line: int, example_id: str, code: Any, message: str) -> NoticedRow:
 
 
 def _keeps_features(old: Example, new: NewExample) -> bool:
-    return old.inputs == new.inputs and old.vector == new.vector
+    # In JSON, as 1 == True in Python; in the given order, as that is the order of the embedded text.
+    return json.dumps(old.inputs) == json.dumps(new.inputs) and old.vector == new.vector
 
 
 def _cursor(cursor: str | None) -> int:
     if cursor is None:
         return 0
     if not (cursor.isascii() and cursor.isdigit() and len(cursor) < 19):
-        raise refusal([FieldError("/cursor", f"received {cursor[:40]!r}, allowed a `next_cursor` of this server")])
+        raise refusal(
+            [FieldError("/cursor", f"received {cursor[:40]!r}, allowed a `next_cursor` of this server")]
+        )
     return int(cursor)
 
 

@@ -30,8 +30,8 @@ Progress = Callable[[int], None]
 """Called with the examples of this call that are done, after each chunk; raises to stop."""
 
 
-class Stopped(Exception):  # noqa: N818  (no failure: the work goes on after the next start)
-    """The process is shutting down."""
+class Stopped(Exception):
+    """The process is shutting down; the work goes on after the next start."""
 
 
 @dataclass(frozen=True, slots=True)

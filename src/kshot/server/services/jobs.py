@@ -27,7 +27,7 @@ SWITCHING = "switching"
 _PAUSE_S = 5.0
 
 
-class _Cancelled(Exception):  # noqa: N818  (an outcome, caught in this module)
+class _Cancelled(Exception):
     """The store refuses the job's progress, since it was cancelled."""
 
 

@@ -11,7 +11,6 @@ from kshot.clients.tokenizers import build_tokenizer
 from kshot.errors import (
     Conflict,
     FieldError,
-    InvalidInput,
     KshotError,
     PoolExists,
     PoolNotFound,
@@ -27,7 +26,7 @@ from kshot.server.services.jobs import REEMBED, JobRunner
 from kshot.server.services.reembedding import Reembedding
 from kshot.server.services.registry import Embedders, PoolRegistry
 from kshot.server.services.templates import PoolTemplates
-from kshot.server.validation import validated
+from kshot.server.validation import refusal, validated
 
 FEATURE_SETTINGS = ("embedder", "embed_template", "token_layer")
 """Settings whose change makes every stored vector stale."""
@@ -173,7 +172,7 @@ class PoolService:
         is_other = PoolSettings.model_validate(record.settings).embedder != new.embedder
         if is_other and new.embedder.type == "external" and self._store.count_live(record.id):
             message = "cannot become external or change its dimension while the pool holds examples"
-            raise InvalidInput(f"/settings/embedder {message}", errors=[FieldError("/settings/embedder", message)])
+            raise refusal([FieldError("/settings/embedder", message)])
 
     def _delete(self, name: str) -> None:
         record = self._store.get_pool(name)
@@ -229,7 +228,7 @@ class PoolService:
         )
 
     def _check(self, settings: PoolSettings) -> None:
-        """Refuse settings that would fail later: templates, tokenizer, embedder, methods and their parameters.
+        """Refuse settings that would fail later: templates, tokenizer, embedder, methods, parameters.
 
         Raises
         ------

@@ -1,4 +1,4 @@
-"""Other settings that make every stored vector stale: new features beside the live ones, then both at once."""
+"""New features for settings that make the stored ones stale: built beside them, put in place at once."""
 
 from collections.abc import Mapping
 from dataclasses import replace
@@ -15,9 +15,10 @@ Phase: TypeAlias = Literal["embedding", "switching"]
 
 
 class Progress(Protocol):
-    """Told how far the work is, after each chunk and before the switch; raises to stop."""
+    """Told how far the work is, after each chunk and before the switch."""
 
-    def __call__(self, done: int, total: int, phase: Phase) -> None: ...
+    def __call__(self, done: int, total: int, phase: Phase) -> None:
+        """Take note, or raise to stop."""
 
 
 def _silent(done: int, total: int, phase: Phase) -> None:
@@ -36,9 +37,7 @@ class Reembedding:
         self._registry = registry
         self._indexer = indexer
 
-    def run(
-        self, pool_id: int, changed: Mapping[str, Any], progress: Progress = _silent
-    ) -> dict[str, Any]:
+    def run(self, pool_id: int, changed: Mapping[str, Any], progress: Progress = _silent) -> dict[str, Any]:
         """Embed and switch.
 
         Parameters
@@ -65,11 +64,7 @@ class Reembedding:
         record = self._store.get_pool_by_id(pool_id)
         future = _unbuilt(record, changed)
         live = self._registry.find(record.name)
-        if (
-            live is not None
-            and not live.is_mismatched
-            and self._registry.folder_of(future) == live.folder
-        ):
+        if live is not None and not live.is_mismatched and self._registry.folder_of(future) == live.folder:
             # Other words for the same features, such as another path to the same model.
             new, refused = live, 0
         else:
@@ -100,7 +95,7 @@ class Reembedding:
             new.index.publish(changes)
 
     def _switch(self, new: PoolRuntime, changed: Mapping[str, Any], progress: Progress) -> int:
-        """Put settings and features in place; in the indexer's thread, so that no publication lies between."""
+        """Put settings and features in place; in the indexer's thread, between two publications."""
         is_built = new is not self._registry.find(new.record.name)
         refused = self._embed(new, progress) if is_built else 0
         progress(new.index.snapshot.examples, new.index.snapshot.examples, "switching")

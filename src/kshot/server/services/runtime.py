@@ -100,8 +100,8 @@ class PoolRuntime:
         """
         if self.is_mismatched:
             raise EmbedderMismatch(
-                f"pool {self.record.name!r} was built with {self.record.embedder_fingerprint}, the embedder at "
-                f"hand is {self.embedder.fingerprint}; PATCH the pool's `embedder` to embed its examples again"
+                f"pool {self.record.name!r} was built with {self.record.embedder_fingerprint}, the embedder "
+                f"at hand is {self.embedder.fingerprint}; PATCH the pool's `embedder` to embed it again"
             )
 
 

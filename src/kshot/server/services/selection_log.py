@@ -1,12 +1,13 @@
-"""Selections are written behind, in batches, so that answering needs no disk."""
+"""Selections are written behind, in batches, so that answering needs no disk; what is old is purged."""
 
 import asyncio
 import contextlib
 import threading
 import time
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 
-from kshot.errors import KshotError, Overloaded
+from kshot.errors import InvalidInput, KshotError, Overloaded, Unavailable
 from kshot.index.store import Store
 from kshot.records import Selection
 from kshot.server.logs import get_logger
@@ -16,6 +17,7 @@ log = get_logger(__name__)
 FLUSH_S = 0.05
 MAX_WAITING = 20_000
 _PURGE_EVERY_S = 3_600.0
+_KEYS_KEPT = timedelta(days=1)
 
 
 class SelectionLog:
@@ -94,12 +96,13 @@ class SelectionLog:
         with self._condition:
             batch, futures = list(self._waiting), self._futures
             self._futures = []
-        error: Exception | None = None
+        error: KshotError | None = None
         try:
-            self._store.add_selections(batch)
-        except Exception as problem:  # noqa: BLE001  (the thread has to outlive a full disk)
-            log.error("selections_not_written", waiting=len(batch), error=type(problem).__name__)
-            error = KshotError("the selection could not be written")
+            self._write(batch)
+        except Exception:
+            # The thread has to outlive a full disk.
+            log.exception("selections_not_written", waiting=len(batch))
+            error = Unavailable("the selection was made but could not be written: the store does not answer")
         with self._condition:
             if error is None or self._closing:
                 del self._waiting[: len(batch)]
@@ -109,14 +112,29 @@ class SelectionLog:
         if error is not None:
             time.sleep(1.0)
 
+    def _write(self, batch: Sequence[Selection]) -> None:
+        try:
+            self._store.add_selections(batch)
+        except InvalidInput:
+            # One that can never be written must not keep back the others.
+            if len(batch) == 1:
+                log.exception("selection_refused", selection=batch[0].id)
+                return
+            for selection in batch:
+                self._write([selection])
+
     def _purge(self) -> None:
         now = datetime.now(UTC)
+        try:
+            self._store.purge_idempotency_keys(now - _KEYS_KEPT)
+        except Exception as problem:  # noqa: BLE001  (housekeeping is tried again in an hour)
+            log.warning("purge_failed", error_type=type(problem).__name__)
         for runtime in self._pools.all():
             before = now - timedelta(days=runtime.settings.retention_days)
             try:
                 self._store.purge_selections(before, pool_id=runtime.record.id)
             except Exception as problem:  # noqa: BLE001  (housekeeping is tried again in an hour)
-                log.warning("purge_failed", pool=runtime.record.name, error=type(problem).__name__)
+                log.warning("purge_failed", pool=runtime.record.name, error_type=type(problem).__name__)
 
 
 def _resolve(future: asyncio.Future[None], error: Exception | None) -> None:

@@ -116,7 +116,7 @@ def _create_examples() -> None:
         ("examples_removed_in", ["removed_in"], _PAST),
         ("examples_feature_seq", ["feature_seq"], None),
         ("examples_added_in", ["added_in"], None),
-        ("examples_content_hash", ["content_hash"], None),
+        ("examples_live_input", ["input_hash", "id"], _LIVE),
         ("examples_subject_id", ["subject_id", "removed_in"], None),
     ):
         op.create_index(

@@ -1,0 +1,68 @@
+"""From a request to what it asks for: the query's features, and the method that will answer."""
+
+from kshot.errors import FieldError, InvalidInput, UnknownSelector
+from kshot.index.candidates import QueryFeatures
+from kshot.schemas.selections import Query, SelectRequest
+from kshot.server.selectors_schema import build_selector
+from kshot.server.services.acceptance import unit_vector
+from kshot.server.services.choosing import Method
+from kshot.server.services.runtime import PoolRuntime
+from kshot.server.validation import refusal
+
+
+async def query_features(runtime: PoolRuntime, request: Query) -> QueryFeatures:
+    """Embed the query, or take its vector where the pool's embedder is external.
+
+    Raises
+    ------
+    InvalidInput
+        The query is empty or does not fit the embed template, or brings a vector to a pool that embeds texts.
+    DimensionMismatch
+        The vector has another dimension than the pool.
+    KshotError
+        What the embedder raised.
+    """
+    if request.inputs is None and request.vector is None:
+        raise refusal([FieldError("/inputs", "is missing; a query has inputs, a vector, or both", "missing")])
+    vector = None if request.vector is None else unit_vector(runtime, request.vector)
+    text = None if request.inputs is None else runtime.templates.embed_text(request.inputs)
+    if runtime.settings.embedder.type == "external" or text is None:
+        return QueryFeatures(vector, None, text)
+    if not text.strip():
+        raise refusal([FieldError("/inputs", "gives an empty text to embed")])
+    features = await runtime.encoder.encode_one(text, runtime.token_layer)
+    tokens = None
+    if features.tokens is not None and features.special is not None:
+        tokens = features.tokens[~features.special]
+    return QueryFeatures(features.vectors[0], tokens, text)
+
+
+def require_vector(query: QueryFeatures) -> None:
+    """Refuse a query without a vector.
+
+    Raises
+    ------
+    InvalidInput
+        The pool's embedder is external, and the request brings no vector.
+    """
+    if query.vector is None:
+        message = "is missing; the pool's embedder is external"
+        raise InvalidInput(f"/vector {message}", errors=[FieldError("/vector", message, "missing")])
+
+
+def method_of(runtime: PoolRuntime, request: SelectRequest) -> Method:
+    """Join the request's method with the pool's defaults for it.
+
+    Raises
+    ------
+    UnknownSelector, InvalidParameter
+        The message names what is allowed.
+    """
+    asked = runtime.settings.select.method if request.method is None else request.method
+    name, given = (asked, {}) if isinstance(asked, str) else (asked.type, dict(asked.model_extra or {}))
+    params = {**runtime.settings.select.params.get(name, {}), **given}
+    try:
+        return Method(name, build_selector(name, params))
+    except UnknownSelector as error:
+        pointer = "/method" if isinstance(asked, str) else "/method/type"
+        raise UnknownSelector(error.message, errors=[FieldError(pointer, error.message, "choice")]) from None
