@@ -38,7 +38,7 @@ from kshot.schemas.selections import SelectRequest
 from kshot.server.selectors_schema import build_selector
 from kshot.server.services.answering import Clock, answer
 from kshot.server.services.choosing import Method
-from kshot.server.services.runtime import Embedders, PoolRegistry
+from kshot.server.services.registry import Embedders, PoolRegistry
 from serving import Server
 
 DATA = Path(os.environ.get("KSHOT_TEST_DATA", "../shared/data")) / "wordnet_gloss"
@@ -172,7 +172,7 @@ def in_process(data: Path, queries: list[str], options: argparse.Namespace) -> d
     print(f"in process, embedding done ({runtime.index.snapshot.dense.kind}):")
     table = {}
     for name in options.methods:
-        method = Method(name, {}, build_selector(name, {}))
+        method = Method(name, build_selector(name, {}))
         request = SelectRequest(inputs="query", k=options.k)
 
         def call(query: QueryFeatures, method: Method = method, request: SelectRequest = request) -> Any:

@@ -9,7 +9,13 @@ from tokenizers import Tokenizer, models, pre_tokenizers, processors
 from kshot.clients.embedders.engines import run_windows
 from kshot.clients.embedders.model_files import ModelFacts
 from kshot.clients.embedders.sentence_transformer import SentenceTransformerEmbedder
-from kshot.clients.embedders.windows import MAX_PADDED_TOKENS, MAX_WINDOWS, WindowTokenizer, batches
+from kshot.clients.embedders.windows import (
+    MAX_ADDED_PADDING,
+    MAX_PADDED_TOKENS,
+    MAX_WINDOWS,
+    WindowTokenizer,
+    batches,
+)
 from kshot.errors import InvalidInput
 
 START, STOP, PAD = 1, 2, 3
@@ -126,8 +132,14 @@ def test_batches_cover_every_window_once_within_the_budget(lengths):
     assert sorted(int(i) for group in groups for i in group) == list(range(len(lengths)))
     for group in groups:
         assert len(group) == 1 or array[group].max() * len(group) <= MAX_PADDED_TOKENS
+        assert (np.diff(np.sort(array[group])) * np.arange(1, len(group)) <= MAX_ADDED_PADDING).all()
     longest = [array[group].max() for group in groups]
     assert longest == sorted(longest)
+
+
+def test_short_windows_are_not_padded_to_the_length_of_long_ones():
+    groups = list(batches(np.array([3, 200, 3, 4, 3])))
+    assert [group.tolist() for group in groups] == [[0, 2, 4, 3], [1]]
 
 
 @given(st.lists(st.integers(0, 12), min_size=1, max_size=80), st.sampled_from([None, 0, 1]))

@@ -100,8 +100,8 @@ def published(
     label_field: str | None = None,
     with_tokens: bool = True,
     segment_rows: int = 10**9,
-) -> PoolIndex:
-    """Return the index of a pool at version 1 whose examples have these texts (``text <seq>``)."""
+) -> Any:
+    """Return the `PoolIndex` of a pool at version 1 whose examples have these texts (``text <seq>``)."""
     headers = list(headers)
     texts = [f"text {one.seq}" for one in headers] if texts is None else texts
     seq_to_text = {one.seq: text for one, text in zip(headers, texts, strict=True)}

@@ -70,10 +70,10 @@ class Live:
     def pool(self, name: str = "tickets") -> "LivePool":
         return LivePool(self, name)
 
-    def job(self, job_id: str) -> dict[str, Any]:
+    def job(self, job_id: str) -> Any:
         return self.http.get(f"/v1/jobs/{job_id}").raise_for_status().json()
 
-    def finished(self, job_id: str) -> dict[str, Any]:
+    def finished(self, job_id: str) -> Any:
         """Wait for a job to end and return it."""
         wait_until(
             lambda: self.job(job_id)["state"] in {"succeeded", "failed", "cancelled"}, f"the end of {job_id}"
@@ -101,34 +101,34 @@ class LivePool:
         content = {} if body is None else {"json": body}
         return self.live.http.request(method, f"/v1/pools/{self.name}{path}", **content, **options)
 
-    def add(self, rows: Iterable[Any], wait: str = "indexed") -> dict[str, Any]:
+    def add(self, rows: Iterable[Any], wait: str = "indexed") -> Any:
         response = self.request("POST", f"/examples?wait={wait}", list(rows))
         assert response.status_code == 200, response.text
         return response.json()
 
-    def select(self, inputs: Any = "my invoice was charged twice", **options: Any) -> dict[str, Any]:
+    def select(self, inputs: Any = "my invoice was charged twice", **options: Any) -> Any:
         query = {} if inputs is None else {"inputs": inputs}
         response = self.request("POST", "/select", {**query, **options})
         assert response.status_code == 200, response.text
         return response.json()
 
-    def problem(self, path: str, body: Any, status: int = 422) -> dict[str, Any]:
+    def problem(self, path: str, body: Any, status: int = 422) -> Any:
         """Post what must be refused and return the problem."""
         response = self.request("POST", path, body)
         return the_problem(response, status)
 
-    def delete(self, **body: Any) -> dict[str, Any]:
+    def delete(self, **body: Any) -> Any:
         return self.request("POST", "/examples:delete", body).raise_for_status().json()
 
-    def patch(self, **settings: Any) -> dict[str, Any]:
+    def patch(self, **settings: Any) -> Any:
         response = self.request("PATCH", "", {"settings": settings})
         assert response.status_code == 200, response.text
         return response.json()
 
-    def info(self) -> dict[str, Any]:
+    def info(self) -> Any:
         return self.request("GET").raise_for_status().json()
 
-    def stats(self) -> dict[str, Any]:
+    def stats(self) -> Any:
         return self.request("GET", "/stats").raise_for_status().json()
 
     def listed(self, limit: int = 1000) -> list[dict[str, Any]]:
@@ -136,7 +136,9 @@ class LivePool:
         found: list[dict[str, Any]] = []
         cursor: dict[str, Any] = {}
         while True:
-            page = self.request("GET", "/examples", params={"limit": limit, **cursor}).raise_for_status().json()
+            page = (
+                self.request("GET", "/examples", params={"limit": limit, **cursor}).raise_for_status().json()
+            )
             found += page["data"]
             if page["next_cursor"] is None:
                 return found
@@ -147,11 +149,11 @@ class LivePool:
         wait_until(lambda: self.stats()["version"] == self.stats()["indexed_version"], "the index")
 
 
-def the_problem(response: httpx.Response, status: int = 422) -> dict[str, Any]:
+def the_problem(response: httpx.Response, status: int = 422) -> Any:
     """Return the problem of a refusal, after checking its form."""
     assert response.status_code == status, response.text
     assert response.headers["content-type"] == "application/problem+json"
-    problem: dict[str, Any] = response.json()
+    problem = response.json()
     assert problem["status"] == status
     assert problem["detail"]
     return problem
@@ -181,7 +183,7 @@ class GatedEndpoint(FakeEndpoint):
         self.texts: list[str] = []
 
     @property
-    def spec(self) -> dict[str, Any]:
+    def spec(self) -> Any:
         return {"type": "openai", "model": "fake", "base_url": self.base_url}
 
     def _answer(self, path: str, body: dict[str, Any]) -> tuple[int, dict[str, str], bytes]:

@@ -46,9 +46,10 @@ def build_base(folder: Path, snapshot: Snapshot) -> HnswIndex:
 def load_base(folder: Path, snapshot: Snapshot) -> HnswIndex | None:
     """Load the saved graph if it belongs to the first rows of the snapshot.
 
-    Returns None if it does not, or cannot be read; it is deleted then, since it holds copies of vectors that
-    may have been erased. A snapshot without vectors owns none.
+    For the start, while no other is built. Returns None if it does not, or cannot be read; it is deleted
+    then, since it holds copies of vectors that may have been erased. A snapshot without vectors owns none.
     """
+    (folder / _UNFINISHED).unlink(missing_ok=True)
     if snapshot.dense is not None:
         try:
             manifest = json.loads((folder / _MANIFEST).read_text(encoding="utf-8"))
@@ -62,7 +63,7 @@ def load_base(folder: Path, snapshot: Snapshot) -> HnswIndex | None:
                 return HnswIndex(faiss.read_index(str(folder / _GRAPH)))
         except (OSError, ValueError, KeyError, TypeError, RuntimeError):
             pass
-    for name in (_GRAPH, _MANIFEST, _UNFINISHED):
+    for name in (_GRAPH, _MANIFEST):
         (folder / name).unlink(missing_ok=True)
     return None
 

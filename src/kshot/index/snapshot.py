@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kshot.arrays import Bools, Float32s, Int64s
-from kshot.index.columns import Column
+from kshot.index.columns import MISSING, Column
 from kshot.index.dense import DenseIndex
 from kshot.index.filtering import bitmap, fields_of
 from kshot.index.lexical import LexicalCache, LexicalIndex
@@ -22,7 +22,7 @@ from kshot.index.tokens import TokenView
 from kshot.schemas.filters import Filter
 
 SAMPLE_ROWS = 1024
-_BITMAPS_KEPT = 64
+_FILTERS_KEPT = 64
 
 
 def hash64(text: str) -> int:
@@ -92,24 +92,33 @@ class Exclusions:
     splits: Iterable[str] = ()
 
 
-class _Bitmaps:
+@dataclass(frozen=True, slots=True)
+class _Evaluated:
+    """A filter's bitmap, whether it reads ``status``, and its fields that no live row has."""
+
+    matching: Bools
+    reads_status: bool
+    unseen_fields: tuple[str, ...]
+
+
+class _Filters:
     """The most recently used filters of one snapshot, evaluated."""
 
     def __init__(self) -> None:
         self._lock = Lock()
-        self._key_to_bitmap: OrderedDict[str, Bools] = OrderedDict()
+        self._key_to_evaluated: OrderedDict[str, _Evaluated] = OrderedDict()
 
-    def get(self, key: str, make: Callable[[], Bools]) -> Bools:
+    def get(self, key: str, make: Callable[[], _Evaluated]) -> _Evaluated:
         with self._lock:
-            found = self._key_to_bitmap.get(key)
+            found = self._key_to_evaluated.get(key)
             if found is not None:
-                self._key_to_bitmap.move_to_end(key)
+                self._key_to_evaluated.move_to_end(key)
                 return found
         made = make()
         with self._lock:
-            self._key_to_bitmap[key] = made
-            while len(self._key_to_bitmap) > _BITMAPS_KEPT:
-                self._key_to_bitmap.popitem(last=False)
+            self._key_to_evaluated[key] = made
+            while len(self._key_to_evaluated) > _FILTERS_KEPT:
+                self._key_to_evaluated.popitem(last=False)
         return made
 
 
@@ -147,7 +156,7 @@ class Snapshot:
     sample: Sample | None
     lexical_cache: LexicalCache
     approved_rows: Int64s = field(init=False)
-    _bitmaps: _Bitmaps = field(default_factory=_Bitmaps, init=False)
+    _filters: _Filters = field(default_factory=_Filters, init=False)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "approved_rows", np.flatnonzero(self.approved))
@@ -178,21 +187,17 @@ class Snapshot:
 
         Without a condition on ``status`` only approved examples pass. Filter bitmaps are cached.
         """
-        n = len(self)
         if expression is None and exclusions == Exclusions():
             return Eligible(self.approved, self.approved_rows, None, 0, ())
         mask = self.approved
         matched: int | None = None
         unseen: tuple[str, ...] = ()
         if expression is not None:
-            fields = fields_of(expression)
-            matching = self._bitmaps.get(
-                expression.model_dump_json(by_alias=True, exclude_none=True),
-                lambda: bitmap(expression, self.field_to_column, n),
-            )
-            mask = matching & (self.live if "status" in fields else self.approved)
+            key = expression.model_dump_json(by_alias=True, exclude_none=True)
+            evaluated = self._filters.get(key, lambda: self._evaluate(expression))
+            mask = evaluated.matching & (self.live if evaluated.reads_status else self.approved)
             matched = int(np.count_nonzero(mask))
-            unseen = tuple(sorted(fields - self.field_to_column.keys()))
+            unseen = evaluated.unseen_fields
         left_out = self._left_out(exclusions)
         excluded = 0
         if left_out is not None:
@@ -203,6 +208,19 @@ class Snapshot:
     def matching_seqs(self, expression: Filter) -> Int64s:
         """Return the example versions that match a filter, of any status."""
         return self.seqs[bitmap(expression, self.field_to_column, len(self)) & self.live]
+
+    def _evaluate(self, expression: Filter) -> _Evaluated:
+        fields = fields_of(expression)
+        columns = ((name, self.field_to_column.get(name)) for name in sorted(fields))
+        return _Evaluated(
+            bitmap(expression, self.field_to_column, len(self)),
+            "status" in fields,
+            tuple(
+                name
+                for name, column in columns
+                if column is None or not (self.live & (column.codes != MISSING)).any()
+            ),
+        )
 
     def _left_out(self, exclusions: Exclusions) -> Bools | None:
         parts: list[Bools] = []

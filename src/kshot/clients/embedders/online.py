@@ -85,8 +85,8 @@ class OnlineEncoder:
     ----------
     embedder : Embedder
     max_batch : int
-        Texts per batch, >= 1. Small batches answer sooner: on a CPU eight short texts run at full speed, and
-        a larger batch only makes the first of them wait for the last. A remote endpoint gains from more.
+        Texts per batch, >= 1. On a CPU sixteen short texts run at full speed, and a larger batch only makes
+        the first of them wait for the last. A remote endpoint gains from more.
     max_waiting : int
         Texts that may wait for their batch, >= 1; further ones are refused.
     cache_bytes : int
@@ -97,7 +97,7 @@ class OnlineEncoder:
         self,
         embedder: Embedder,
         *,
-        max_batch: int = 8,
+        max_batch: int = 16,
         max_waiting: int = 1024,
         cache_bytes: int = 64 * 1024 * 1024,
     ) -> None:

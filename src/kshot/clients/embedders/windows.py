@@ -14,6 +14,8 @@ MAX_WINDOWS = 4
 """Windows read of one text; what follows is cut and flagged."""
 MAX_PADDED_TOKENS = 512
 """Tokens of a batch, padding included: more is slower, as activations no longer fit the processor's cache."""
+MAX_ADDED_PADDING = 12
+"""Padding that one more window may cause: the reading of the weights once more costs as much as 12 tokens."""
 _MAX_CHARACTERS_PER_TOKEN = 32
 
 
@@ -116,7 +118,7 @@ def _joined(parts: list[Any], dtype: np.dtype[Any]) -> Any:
 
 
 def batches(lengths: Int64s) -> Iterator[Int64s]:
-    """Group windows of similar length, at most `MAX_PADDED_TOKENS` to a batch but at least one window.
+    """Group windows of similar length into batches, each of one window or within the two limits above.
 
     Parameters
     ----------
@@ -128,10 +130,13 @@ def batches(lengths: Int64s) -> Iterator[Int64s]:
         Positions in ``lengths``; together they cover each position once.
     """
     order = np.argsort(lengths, kind="stable")
+    ascending = lengths[order].tolist()
     first = 0
-    while first < len(order):
-        stop = first + 1
-        while stop < len(order) and lengths[order[stop]] * (stop + 1 - first) <= MAX_PADDED_TOKENS:
-            stop += 1
-        yield order[first:stop]
-        first = stop
+    for i in range(1, len(ascending)):
+        count = i - first
+        full = ascending[i] * (count + 1) > MAX_PADDED_TOKENS
+        if full or (ascending[i] - ascending[i - 1]) * count > MAX_ADDED_PADDING:
+            yield order[first:i]
+            first = i
+    if ascending:
+        yield order[first:]

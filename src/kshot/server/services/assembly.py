@@ -1,6 +1,5 @@
 """From chosen rows to demonstrations: texts, lengths, packing, prompt order."""
 
-import math
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -173,8 +172,8 @@ def _difficulty(field: str | None, picks: Sequence[Chosen]) -> "np.ndarray[tuple
 
 
 def _number(metadata: Mapping[str, Any], field: str) -> float | None:
-    value = next((value for name, value in flatten(metadata) if name == field), None)
+    value = dict(flatten(metadata)).get(field)
     if not isinstance(value, int | float) or isinstance(value, bool):
         return None
     # JSON's integers know no bound.
-    return float(value) if abs(value) <= sys.float_info.max else math.copysign(sys.float_info.max, value)
+    return float(max(-sys.float_info.max, min(sys.float_info.max, value)))

@@ -86,7 +86,7 @@ class Indexer:
         For pools that nobody can have written to since they were opened. With all features present the pool
         is current at once.
         """
-        if runtime.is_mismatched:
+        if runtime.mismatch is not None:
             return
         changes = self._store.read_changes(runtime.record.id, 0)
         self._compact(runtime, changes)
@@ -217,7 +217,7 @@ class Indexer:
             return
         runtime = self._registry.find(name)
         try:
-            if runtime is not None and not runtime.is_mismatched:
+            if runtime is not None and runtime.mismatch is None:
                 self.catch_up(runtime)
                 self._build_base_if_wanted(runtime)
         except (Stopped, PoolNotFound):
@@ -247,7 +247,7 @@ class Indexer:
 
     def _relabel(self, name: str) -> None:
         runtime = self._registry.find(name)
-        if runtime is None or runtime.is_mismatched:
+        if runtime is None or runtime.mismatch is not None:
             return
         everything = self._store.read_changes(runtime.record.id, 0)
         runtime.index.relabel(runtime.settings.label_field, everything.added)

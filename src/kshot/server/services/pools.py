@@ -143,7 +143,7 @@ class PoolService:
             )
         old = PoolSettings.model_validate(record.settings)
         runtime = self._registry.find(record.name)
-        if runtime is None or runtime.is_mismatched:
+        if runtime is None or runtime.mismatch is not None:
             return True
         return any(getattr(old, field) != getattr(new, field) for field in touched)
 

@@ -64,7 +64,7 @@ class Reembedding:
         record = self._store.get_pool_by_id(pool_id)
         future = _unbuilt(record, changed)
         live = self._registry.find(record.name)
-        if live is not None and not live.is_mismatched and self._registry.folder_of(future) == live.folder:
+        if live is not None and live.mismatch is None and self._registry.folder_of(future) == live.folder:
             # Other words for the same features, such as another path to the same model.
             new, refused = live, 0
         else:

@@ -118,9 +118,11 @@ class PoolRegistry:
             return list(self._name_to_runtime.values())
 
     def problems(self) -> dict[str, KshotError]:
-        """Return why pools could not be opened, by name."""
+        """Return why pools cannot serve, by name."""
+        mismatches = {runtime.record.name: runtime.mismatch for runtime in self.all()}
         with self._lock:
-            return dict(self._name_to_problem)
+            found = dict(self._name_to_problem)
+        return found | {name: error for name, error in mismatches.items() if error is not None}
 
     def remove(self, record: Pool) -> None:
         """Forget a pool and delete its files."""

@@ -85,10 +85,15 @@ class PoolRuntime:
             self.index.install_base(base)
 
     @property
-    def is_mismatched(self) -> bool:
-        """True if another embedder made the stored vectors than the one at hand."""
-        recorded = self.record.embedder_fingerprint
-        return recorded is not None and recorded != self.embedder.fingerprint
+    def mismatch(self) -> EmbedderMismatch | None:
+        """Why the stored vectors cannot be compared with a query's, if another embedder made them."""
+        recorded, present = self.record.embedder_fingerprint, self.embedder.fingerprint
+        if recorded is None or recorded == present:
+            return None
+        return EmbedderMismatch(
+            f"pool {self.record.name!r} was built with {recorded}, the embedder at hand is {present}; "
+            "PATCH the pool's `embedder` to embed it again"
+        )
 
     def check_embedder(self) -> None:
         """Refuse to serve vectors that another embedder made.
@@ -98,11 +103,8 @@ class PoolRuntime:
         EmbedderMismatch
             Names both fingerprints.
         """
-        if self.is_mismatched:
-            raise EmbedderMismatch(
-                f"pool {self.record.name!r} was built with {self.record.embedder_fingerprint}, the embedder "
-                f"at hand is {self.embedder.fingerprint}; PATCH the pool's `embedder` to embed it again"
-            )
+        if (mismatch := self.mismatch) is not None:
+            raise mismatch
 
 
 def token_layer_of(settings: PoolSettings, embedder: Embedder) -> int | None:

@@ -1,0 +1,436 @@
+"""Examples over the real service: upsert, list, read, patch, erase."""
+
+import json
+from pathlib import Path
+from urllib.parse import quote
+
+import pytest
+
+from kshot.records import content_hash
+from tests.test_server.live import (
+    NDJSON,
+    GatedEndpoint,
+    Live,
+    LivePool,
+    ids,
+    pointers,
+    running,
+    the_problem,
+    tickets,
+    wait_until,
+)
+
+
+def outcomes(reply):
+    return {name: reply[name] for name in ("accepted", "created", "updated", "unchanged") if reply[name]}
+
+
+def test_a_batch_tells_what_was_new_and_what_was_not(pool: LivePool):
+    first = pool.add(tickets(3))
+    assert outcomes(first) == {"accepted": 3, "created": 3}
+    assert (first["version"], first["indexed"], first["ids"]) == (1, True, ["t00000", "t00001", "t00002"])
+
+    again = pool.add(tickets(3))
+    assert outcomes(again) == {"accepted": 3, "unchanged": 3}
+    assert again["version"] == 1
+
+    changed = pool.add([*tickets(2), {**tickets(3)[2], "outputs": "another"}, *tickets(1, start=3)])
+    assert outcomes(changed) == {"accepted": 4, "created": 1, "updated": 1, "unchanged": 2}
+    assert changed["version"] == 2
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"inputs": "new"},
+        {"outputs": "new"},
+        {"metadata": {"lang": "it"}},
+        {"metadata": {"lang": "en", "priority": False, "hard": 0.0}},
+        {"split": "dev"},
+        {"status": "retired"},
+        {"subject_id": "s1"},
+        {"group": "g1"},
+    ],
+)
+def test_every_field_counts_as_content(change: dict[str, object], pool: LivePool):
+    pool.add(tickets(1))
+    assert pool.add([{**tickets(1)[0], **change}])["updated"] == 1
+    (stored,) = pool.listed()
+    assert change.items() <= stored.items()
+
+
+def test_a_row_without_an_id_is_named_after_its_content(pool: LivePool):
+    reply = pool.add([{"inputs": "a", "outputs": "b"}])
+    assert reply["ids"] == [content_hash("a", "b")]
+    assert pool.add([{"inputs": "a", "outputs": "b"}])["unchanged"] == 1
+
+
+def test_of_equal_ids_in_a_batch_the_last_wins(pool: LivePool):
+    reply = pool.add(
+        [
+            {"id": "a", "inputs": "first", "outputs": "1"},
+            {"id": "b", "inputs": "other", "outputs": "2"},
+            {"id": "a", "inputs": "second", "outputs": "3"},
+            {"id": "a", "inputs": "third", "outputs": "4"},
+        ]
+    )
+    assert outcomes(reply) == {"accepted": 2, "created": 2}
+    assert [(one["line"], one["code"], one["id"]) for one in reply["notices"]] == [
+        (1, "duplicate_id", "a"),
+        (3, "duplicate_id", "a"),
+    ]
+    assert {one["id"]: one["inputs"] for one in pool.listed()} == {"a": "third", "b": "other"}
+
+
+def test_a_refused_row_does_not_replace_an_earlier_one(pool: LivePool):
+    reply = pool.add([{"id": "a", "inputs": "kept", "outputs": "1"}, {"id": "a", "inputs": ""}])
+    assert (reply["accepted"], reply["notices"]) == (1, [])
+    assert [(one["line"], one["id"], one["pointer"]) for one in reply["rejected"]] == [(2, "a", "/inputs")]
+    assert pool.listed()[0]["inputs"] == "kept"
+
+
+def test_equal_inputs_under_other_ids_are_kept_and_flagged(pool: LivePool):
+    pool.add([{"id": "a", "inputs": {"x": "same", "y": 1}, "outputs": "1"}])
+    reply = pool.add(
+        [
+            {"id": "b", "inputs": {"y": 1, "x": "same"}, "outputs": "2"},
+            {"id": "c", "inputs": {"x": "same", "y": True}, "outputs": "3"},
+            {"id": "d", "inputs": "twin", "outputs": "4"},
+            {"id": "e", "inputs": "twin", "outputs": "5"},
+        ]
+    )
+    assert reply["created"] == 4
+    assert [(one["line"], one["id"], one["code"]) for one in reply["notices"]] == [
+        (1, "b", "equal_inputs"),
+        (3, "d", "equal_inputs"),
+        (4, "e", "equal_inputs"),
+    ]
+    assert "'a'" in reply["notices"][0]["message"]
+    assert len(ids(pool.select({"x": "same"}, k=5))) == 5
+    pool.delete(ids=["a", "d"])
+    assert pool.add([{"id": "b", "inputs": {"y": 1, "x": "same"}, "outputs": "2"}])["notices"] == []
+
+
+def test_only_drafts_may_come_without_outputs(pool: LivePool):
+    reply = pool.add(
+        [
+            {"id": "a", "inputs": "x"},
+            {"id": "b", "inputs": "x", "status": "retired"},
+            {"id": "c", "inputs": "x", "status": "approved"},
+        ]
+    )
+    assert [(one["id"], one["pointer"], one["code"]) for one in reply["rejected"]] == [
+        ("c", "/outputs", "missing")
+    ]
+    assert {one["id"]: one["status"] for one in pool.listed()} == {"a": "draft", "b": "retired"}
+
+
+def test_a_draft_needs_not_fit_the_output_template(live: Live):
+    pool = live.create("annotated-later", prompt={"output": "{{ outputs.label }}"})
+    reply = pool.add([{"id": "a", "inputs": "x"}, {"id": "b", "inputs": "x", "outputs": "no fields"}])
+    assert reply["ids"] == ["a"]
+    assert reply["rejected"][0]["code"] == "invalid_template"
+
+
+def test_inputs_that_give_no_text_to_embed_are_refused(live: Live):
+    pool = live.create("by-title", embed_template="{{ inputs.title }}")
+    reply = pool.add(
+        [
+            {"inputs": {"title": "t", "body": "b"}, "outputs": "x"},
+            {"inputs": {"title": "  ", "body": "b"}, "outputs": "x"},
+            {"inputs": {"body": "b"}, "outputs": "x"},
+            {"inputs": "text", "outputs": "x"},
+        ]
+    )
+    assert reply["accepted"] == 1
+    assert [one["line"] for one in reply["rejected"]] == [2, 3, 4]
+    assert {one["pointer"] for one in reply["rejected"]} == {"/inputs"}
+
+
+def test_without_waiting_a_batch_is_durable_and_indexed_soon(pool: LivePool):
+    reply = pool.add(tickets(5), wait="none")
+    assert reply["accepted"] == 5
+    assert len(pool.listed()) == 5
+    pool.indexed()
+    assert len(pool.select(k=5)["demonstrations"]) == 5
+
+
+def test_while_the_embedder_is_down_rows_are_kept_and_reported(tmp_path: Path, endpoint: GatedEndpoint):
+    with running(tmp_path) as live:
+        pool = live.create(embedder=endpoint.spec)
+        pool.add(tickets(2))
+        endpoint.then(401, {})
+        reply = pool.add(tickets(4))
+        assert (reply["accepted"], reply["indexed"]) == (4, False)
+        assert pool.stats()["pending"] == 2
+        ready = live.http.get("/readyz")
+        assert (ready.status_code, ready.json()["checks"]["pool tickets"]) == (503, "embedder_unavailable")
+        assert pool.add(tickets(1, start=4), wait="none")["created"] == 1
+        pool.indexed()
+        wait_until(lambda: live.http.get("/readyz").status_code == 200, "readiness")
+        assert len(pool.listed()) == pool.stats()["examples"] == 5
+        assert len(pool.select(k=5)["demonstrations"]) == 5
+
+
+def test_a_row_that_the_embedder_refuses_stops_no_other(pool: LivePool, live: Live, endpoint: GatedEndpoint):
+    # The batch is refused, then its first half is taken, then the third row alone is refused.
+    refused = {"error": {"code": "too_long"}}
+    endpoint.then(400, refused)
+    job_free = live.create(f"refusing-{pool.name}", embedder=endpoint.spec)
+    rows = tickets(4)
+    first, second = rows[:2], rows[2:]
+    vectors = [[1.0, 0, 0, 0, 0, 0, 0, i] for i in range(2)]
+    endpoint.then(200, {"data": [{"index": i, "embedding": vectors[i]} for i in range(2)]})
+    endpoint.then(400, refused)
+    endpoint.then(400, refused)
+    reply = job_free.add(rows)
+    assert reply["indexed"]
+    assert sorted(ids(job_free.select(k=4))) == [first[0]["id"], first[1]["id"], second[1]["id"]]
+    assert job_free.stats()["pending"] == 1
+
+
+# --- reading ---
+
+
+def test_examples_are_listed_in_the_order_of_ingestion(pool: LivePool):
+    pool.add(reversed(tickets(25)))
+    pool.add([{**tickets(1)[0], "split": "moved"}])
+    listed = pool.listed(limit=7)
+    assert [one["id"] for one in listed] == [f"t{i:05d}" for i in range(24, 0, -1)] + ["t00000"]
+
+
+def test_a_stored_example_is_returned_whole(pool: LivePool):
+    row = tickets(1)[0]
+    pool.add([row])
+    found = pool.request("GET", "/examples/t00000").json()
+    assert row.items() <= found.items()
+    assert found["status"] == "approved"
+    assert found["content_hash"] == content_hash(row["inputs"], row["outputs"])
+    assert found["added_in"] == 1
+    assert the_problem(pool.request("GET", "/examples/t1"), 404)["code"] == "example_not_found"
+
+
+@pytest.mark.parametrize("example_id", ["a b", "ä/ö", "a?b#c", "%41", "examples:delete", "../x", "💡"])
+def test_ids_of_any_characters_can_be_addressed(example_id: str, pool: LivePool):
+    pool.add([{"id": example_id, "inputs": "x", "outputs": "y"}])
+    path = f"/examples/{quote(example_id, safe='')}"
+    assert pool.request("GET", path).json()["id"] == example_id
+    assert pool.request("DELETE", path).json()["ids"] == [example_id]
+
+
+@pytest.mark.parametrize(
+    ("expression", "wanted"),
+    [
+        ({"field": "metadata.lang", "eq": "de"}, [1, 4, 7, 10]),
+        ({"field": "split", "eq": "test"}, [0, 4, 8]),
+        (
+            {"all": [{"field": "metadata.priority", "gte": 2}, {"field": "label", "ne": "returns"}]},
+            [2, 6, 7, 10, 11],
+        ),
+        ({"not": {"field": "status", "eq": "approved"}}, []),
+        ({"field": "id", "in": ["t00003", "nobody"]}, [3]),
+        ({"field": "metadata.nothing", "exists": False}, list(range(12))),
+    ],
+)
+def test_a_listing_can_be_filtered(expression: object, wanted: list[int], pool: LivePool):
+    pool.add(tickets(12))
+    found: list[str] = []
+    cursor: dict[str, str] = {}
+    while True:
+        parameters = {"filter": json.dumps(expression), "limit": "2", **cursor}
+        page = pool.request("GET", "/examples", params=parameters).json()
+        found += [one["id"] for one in page["data"]]
+        if page["next_cursor"] is None:
+            break
+        cursor = {"cursor": page["next_cursor"]}
+    assert found == [f"t{i:05d}" for i in wanted]
+
+
+def test_a_filtered_listing_goes_on_past_erased_examples(pool: LivePool, live: Live):
+    pool.add(tickets(6))
+    record = live.services.store.get_pool(pool.name)
+    # Erased in the store alone: the snapshot still has them.
+    live.services.store.delete_examples(record.id, ids=["t00000", "t00001", "t00002"])
+    parameters = {"filter": '{"field": "label", "exists": true}', "limit": "3"}
+    first = pool.request("GET", "/examples", params=parameters).json()
+    assert first["data"] == []
+    rest = pool.request("GET", "/examples", params={**parameters, "cursor": first["next_cursor"]}).json()
+    assert [one["id"] for one in rest["data"]] == ["t00003", "t00004", "t00005"]
+
+
+@pytest.mark.parametrize("cursor", ["x", "-1", "1.5", "9" * 30, "١"])
+def test_a_foreign_cursor_is_refused(cursor: str, pool: LivePool):
+    problem = the_problem(pool.request("GET", "/examples", params={"cursor": cursor}))
+    assert pointers(problem) == ["/cursor"]
+
+
+# --- changing ---
+
+
+def test_a_patch_changes_what_it_names_and_null_clears(pool: LivePool):
+    pool.add(tickets(1))
+    patched = pool.request("PATCH", "/examples/t00000", {"split": None, "metadata": {"lang": "it"}}).json()
+    assert (patched["split"], patched["metadata"], patched["group"]) == (None, {"lang": "it"}, "g0")
+    cleared = {"metadata": None, "group": None, "subject_id": None, "vector": None}
+    patched = pool.request("PATCH", "/examples/t00000", cleared).json()
+    assert (patched["metadata"], patched["group"], patched["subject_id"]) == ({}, None, None)
+    assert patched["inputs"] == tickets(1)[0]["inputs"]
+    assert pool.info()["version"] == 3
+
+
+def test_a_patched_example_is_selected_as_it_is_now(pool: LivePool):
+    pool.add(tickets(3))
+    pool.request("PATCH", "/examples/t00001", {"outputs": "changed"})
+    pool.indexed()
+    chosen = {one["id"]: one["outputs"] for one in pool.select(k=3)["demonstrations"]}
+    assert chosen["t00001"] == "changed"
+    pool.request("PATCH", "/examples/t00001", {"status": "draft", "outputs": None})
+    pool.indexed()
+    assert sorted(ids(pool.select(k=3))) == ["t00000", "t00002"]
+
+
+@pytest.mark.parametrize(
+    ("change", "pointer"),
+    [
+        ({"inputs": None}, "/inputs"),
+        ({"status": None}, "/status"),
+        ({"inputs": " "}, "/inputs"),
+        ({"outputs": None}, "/outputs"),
+        ({"id": "other"}, "/id"),
+        ({"metadata": {"a": json.loads("[" * 20 + "]" * 20)}}, "/metadata"),
+        ({"vector": [1.0]}, "/vector"),
+        ({"status": "published"}, "/status"),
+    ],
+)
+def test_a_patch_that_cannot_be_served_is_refused(change: object, pointer: str, pool: LivePool):
+    pool.add(tickets(1))
+    before = pool.listed()
+    assert pointers(the_problem(pool.request("PATCH", "/examples/t00000", change))) == [pointer]
+    assert pool.listed() == before
+
+
+def test_a_patch_of_an_unknown_example_is_not_found(pool: LivePool):
+    assert (
+        the_problem(pool.request("PATCH", "/examples/a", {"split": "b"}), 404)["code"] == "example_not_found"
+    )
+
+
+# --- erasing ---
+
+
+def test_examples_are_deleted_by_id(pool: LivePool):
+    pool.add(tickets(6))
+    reply = pool.delete(ids=["t00004", "nobody", "t00001", "t00001"])
+    assert reply == {"deleted": 2, "ids": ["t00001", "t00004"], "version": 2}
+    assert pool.delete(ids=["t00001"])["deleted"] == 0
+    assert sorted(ids(pool.select(k=6))) == ["t00000", "t00002", "t00003", "t00005"]
+    assert the_problem(pool.request("DELETE", "/examples/t00001"), 404)["code"] == "example_not_found"
+
+
+def test_examples_are_deleted_by_subject(pool: LivePool):
+    pool.add(tickets(25))
+    assert pool.delete(subject_id="s3")["ids"] == ["t00003", "t00013", "t00023"]
+    assert len(pool.listed()) == 22
+
+
+@pytest.mark.parametrize("body", [{}, {"ids": ["a"], "subject_id": "b"}, {"ids": []}, {"id": "a"}])
+def test_a_deletion_names_ids_or_a_subject(body: object, pool: LivePool):
+    assert the_problem(pool.request("POST", "/examples:delete", body))
+
+
+def test_an_erased_text_is_in_no_file(tmp_path: Path):
+    marker = "Moriarty-lives-in-the-shadows"
+    row = {
+        "id": "a",
+        "inputs": {"text": marker * 500},
+        "outputs": marker,
+        "metadata": {"who": marker},
+        "subject_id": marker,
+        "group": marker,
+        "split": marker,
+    }
+
+    def on_disk():
+        return [
+            path.name
+            for path in tmp_path.rglob("*")
+            if path.is_file() and marker.encode() in path.read_bytes()
+        ]
+
+    with running(tmp_path) as live:
+        pool = live.create()
+        pool.add([row, *tickets(20)])
+        pool.add([{**row, "outputs": "second version"}])
+        pool.request("PATCH", "/examples/a", {"outputs": "third version"})
+        assert on_disk()
+
+        assert pool.delete(subject_id=marker)["ids"] == ["a"]
+
+        assert on_disk() == []
+    assert on_disk() == []
+
+
+def test_features_of_erased_examples_are_gone_after_the_next_start(tmp_path: Path):
+    with running(tmp_path) as live:
+        pool = live.create()
+        pool.add(tickets(20))
+        tokens = pool.stats()["token_vectors"]
+        pool.delete(ids=["t00004"])
+        assert pool.stats()["token_vectors"] == tokens
+    with running(tmp_path) as live:
+        pool = live.pool()
+        assert pool.stats()["token_vectors"] < tokens
+        assert len(pool.select(k=20)["demonstrations"]) == 19
+
+
+def test_a_deletion_needs_no_embedder(tmp_path: Path, endpoint: GatedEndpoint):
+    with running(tmp_path) as live:
+        pool = live.create(embedder=endpoint.spec)
+        pool.add(tickets(5))
+        query = pool.select("a question", k=5)
+        assert len(query["demonstrations"]) == 5
+        endpoint.then(401, {})
+        pool.add(tickets(1, start=5))
+        assert pool.delete(ids=["t00002"])["deleted"] == 1
+        # Whether or not the index has heard of it: its text is gone.
+        assert "t00002" not in ids(pool.select("a question", k=5))
+
+
+# --- uploads as NDJSON ---
+
+
+def test_an_ndjson_upload_reports_every_bad_line_and_keeps_the_good_ones(pool: LivePool):
+    good = [json.dumps(row).encode() for row in tickets(3)]
+    body = b"\n".join(
+        [
+            good[0],
+            b"{not json",
+            b"",
+            b'{"inputs": "\xff"}',
+            good[1],
+            b'{"inputs": 3, "outputs": "x"}',
+            b'{"id": "z", "inputs": "x", "outputs": "y", "colour": 1}',
+            good[2],
+        ]
+    )
+    response = pool.request("POST", "/examples?wait=indexed", content=body, headers=NDJSON)
+    (reply,) = [json.loads(line) for line in response.text.splitlines()]
+    assert (reply["accepted"], reply["upto_line"], reply["indexed"]) == (3, 8, True)
+    assert [(one["line"], one["id"], one["code"], one["pointer"]) for one in reply["rejected"]] == [
+        (2, None, "invalid_json", ""),
+        (4, None, "invalid_json", ""),
+        (6, None, "type", "/inputs"),
+        (7, "z", "unknown", "/colour"),
+    ]
+    assert "allowed: id, inputs" in reply["rejected"][3]["message"]
+    assert len(pool.select(k=3)["demonstrations"]) == 3
+
+
+def test_a_long_ndjson_upload_is_answered_batch_by_batch(pool: LivePool):
+    body = b"\n".join(json.dumps(row).encode() for row in tickets(1100))
+    response = pool.request("POST", "/examples?wait=indexed", content=body, headers=NDJSON)
+    replies = [json.loads(line) for line in response.text.splitlines()]
+    assert [(one["accepted"], one["upto_line"]) for one in replies] == [(500, 500), (500, 1000), (100, 1100)]
+    assert [one["version"] for one in replies] == [1, 2, 3]
+    assert replies[-1]["indexed"]
+    assert pool.stats()["pending"] == 0
