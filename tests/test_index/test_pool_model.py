@@ -136,8 +136,11 @@ class PoolHistory(RuleBasedStateMachine):
             keys = [example.feature_seq for example in examples]
             self.index.append(embed(keys, [str(example.inputs) for example in examples]))
 
-    @rule(batch=st.lists(EXAMPLES, min_size=1, max_size=4, unique_by=lambda example: example["id"]))
-    def upsert(self, batch):
+    @rule(
+        batch=st.lists(EXAMPLES, min_size=1, max_size=4, unique_by=lambda example: example["id"]),
+        then_publish=st.booleans(),
+    )
+    def upsert(self, batch, then_publish):
         examples = [NewExample(**example) for example in batch]
         result = self.store.upsert_examples(
             self.pool_id, examples, keeps_features=lambda old, new: old.inputs == new.inputs
@@ -151,10 +154,12 @@ class PoolHistory(RuleBasedStateMachine):
             same_inputs = old is not None and old.inputs == example.inputs
             assert (example.feature_seq == example.seq) or same_inputs
             assert (outcome == "created") == (old is None)
+        if then_publish:
+            self.publish()
 
     @precondition(lambda self: self.model)
-    @rule(data=st.data(), changes=PATCHES)
-    def patch(self, data, changes):
+    @rule(data=st.data(), changes=PATCHES, then_publish=st.booleans())
+    def patch(self, data, changes, then_publish):
         example_id = data.draw(st.sampled_from(sorted(self.model)))
         self.store.patch_example(
             self.pool_id, example_id, changes, keeps_features=lambda old, new: old.inputs == new.inputs
@@ -163,12 +168,16 @@ class PoolHistory(RuleBasedStateMachine):
         fields = {name: getattr(old, name) for name in NewExample.__dataclass_fields__} | changes
         self.model[example_id] = NewExample(**fields)
         self.is_current = False
+        if then_publish:
+            self.publish()
 
-    @rule(ids=st.lists(IDS, max_size=2))
-    def delete(self, ids):
+    @rule(ids=st.lists(IDS, max_size=2), then_publish=st.booleans())
+    def delete(self, ids, then_publish):
         self.store.delete_examples(self.pool_id, ids=ids)
         self.model = {key: value for key, value in self.model.items() if key not in ids}
         self.is_current = False
+        if then_publish:
+            self.publish()
 
     @rule(subject_id=st.sampled_from(["s1", "s2"]))
     def delete_subject(self, subject_id):
@@ -189,8 +198,12 @@ class PoolHistory(RuleBasedStateMachine):
     def fail_in_the_middle(self, limit):
         self.append_missing(self.store.read_changes(self.pool_id, self.index.snapshot.version), limit)
 
-    @rule(damage=st.sampled_from([None, "vectors", "keys", "manifest"]), data=st.data())
-    def reopen(self, damage, data):
+    @rule(
+        damage=st.sampled_from([None, "vectors", "keys", "manifest"]),
+        data=st.data(),
+        deleted=st.lists(IDS, max_size=2),
+    )
+    def reopen(self, damage, data, deleted):
         folder = self.folder / "segments"
         segments = sorted(folder.iterdir()) if folder.is_dir() else []
         lost: set[int] = set()
@@ -215,6 +228,8 @@ class PoolHistory(RuleBasedStateMachine):
         self.index.publish(changes if not missing else changes._replace(version=0))
         self.is_current = not missing
         self.kept.clear()
+        if deleted:
+            self.delete(deleted, then_publish=True)
 
     @invariant()
     def the_snapshot_is_the_model(self):
@@ -249,4 +264,4 @@ class PoolHistory(RuleBasedStateMachine):
 
 
 TestPoolHistory = pytest.mark.usefixtures("without_fsync")(PoolHistory.TestCase)
-TestPoolHistory.settings = settings(max_examples=25, stateful_step_count=20, deadline=None, derandomize=True)
+TestPoolHistory.settings = settings(max_examples=30, stateful_step_count=20, deadline=None, derandomize=True)

@@ -124,7 +124,7 @@ class PoolIndex:
             # A partial state may have been published under this version; what was removed from it since is in
             # no list.
             self._table.remove_all()
-        pass
+        self._table.remove(changes.removed)
         for header in changes.added:
             row = self._table.key_to_row.get(header.feature_seq)
             if row is not None:

@@ -34,7 +34,7 @@ class Services:
         self._indexer = Indexer(self.store, self.registry, self._publications, self._published)
         reembedding = Reembedding(self.store, self.registry, self._indexer)
         self._runner = JobRunner(self.store, self.registry, reembedding)
-        self._selection_log = SelectionLog(self.store, self.registry)
+        self.selection_log = SelectionLog(self.store, self.registry)
         self.pools = PoolService(
             self.store, self.registry, self._embedders, self._indexer, reembedding, self._runner, metrics
         )
@@ -42,7 +42,7 @@ class Services:
         self.selections = SelectionService(
             self.store,
             self.registry,
-            self._selection_log,
+            self.selection_log,
             metrics,
             concurrency=settings.select_concurrency,
             queue=settings.select_queue,
@@ -58,7 +58,7 @@ class Services:
         """Open every pool, reconcile it with the store, and start the threads."""
         await asyncio.to_thread(self._recover)
         self._indexer.start()
-        self._selection_log.start()
+        self.selection_log.start()
         self._runner.start()
 
     async def close(self) -> None:
@@ -88,7 +88,7 @@ class Services:
         self.selections.close()
         self._runner.close()
         self._indexer.close()
-        self._selection_log.close()
+        self.selection_log.close()
 
     def _published(self, runtime: PoolRuntime) -> None:
         self._metrics.index_holds(runtime.record.name, runtime.index.snapshot.examples)

@@ -143,6 +143,9 @@ def _check_syntax(tree: nodes.Node) -> None:
         node, inside_loop = waiting.pop()
         if not isinstance(node, _SYNTAX) or isinstance(node, nodes.Pow):
             raise InvalidTemplate(f"{type(node).__name__.lower()} is not allowed")
+        if isinstance(node, nodes.Name) and node.name in {"self", "super"}:
+            # Always there, so never found among the unknown variables.
+            raise InvalidTemplate(f"{node.name!r} is not allowed")
         if isinstance(node, nodes.For):
             if inside_loop:
                 raise InvalidTemplate("a loop inside a loop is not allowed")
