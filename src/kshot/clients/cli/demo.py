@@ -79,7 +79,8 @@ def demo(
     asked = read_queries(queries or sample_path(QUERIES))
     with running_server() as url, Client(url) as client:
         output.note(f"server at {url}, data in a temporary folder")
-        client.create_pool(POOL, embedder=embedder)
+        with output.preparing():
+            client.create_pool(POOL, embedder=embedder)
         stored = client.upsert_ndjson(POOL, file or sample_path(TICKETS), wait="indexed")
         output.note(f"{stored.accepted} examples stored with the {embedder} embedder")
         comparisons = _compare(client, asked, first, second, k)

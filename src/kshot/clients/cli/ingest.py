@@ -73,7 +73,8 @@ def ingest(
     columns = Columns(tuple(input_field or ()), tuple(output_field or ()), names, id_field)
     with session.client() as client:
         if create:
-            client.create_pool(pool, exist_ok=True, embedder=embedder)
+            with output.preparing():
+                client.create_pool(pool, exist_ok=True, embedder=embedder)
         lines = read_lines(file, kind, columns)
         with with_progress(f"ingesting into {pool}", count_lines(file, kind)) as advance:
             reply = client.upsert_ndjson(pool, lines, batch_size=batch_size, on_progress=advance)

@@ -6,7 +6,9 @@ appear on terminals only, which rich sees to.
 
 import json
 import unicodedata
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from threading import Timer
 from typing import Any
 
 import typer
@@ -17,6 +19,7 @@ from rich.text import Text
 
 out = Console(highlight=False)
 err = Console(stderr=True, highlight=False)
+_PATIENCE_S = 2.0
 
 
 def printable(text: str) -> str:
@@ -71,6 +74,19 @@ def _cell(value: object) -> str:
 def note(message: str) -> None:
     """Tell something that is not the result, on stderr."""
     err.print(Text(printable(message)), soft_wrap=True)
+
+
+@contextmanager
+def preparing() -> Iterator[None]:
+    """Say why making a pool takes long, if it does."""
+    words = "preparing the embedder for this machine: about half a minute, the first time only"
+    timer = Timer(_PATIENCE_S, lambda: note(words))
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
 
 
 def warn(message: str) -> None:

@@ -58,7 +58,7 @@ def create(
     """
     session = Session.of(context, url, data, as_json=as_json)
     fields = {} if settings is None else json_argument(settings, "--settings")
-    with session.client() as client:
+    with session.client() as client, output.preparing():
         pool = client.create_pool(name, exist_ok=exist_ok, **({"embedder": _embedder(embedder)} | fields))
     if session.json:
         output.print_json(pool)
@@ -204,7 +204,8 @@ def import_pool(
     session = Session.of(context, url, data, as_json=as_json)
     with file.open("rb") as stream, session.client() as client:
         header = _read_header(stream)
-        pool = client.create_pool(name or header["name"], **header["settings"])
+        with output.preparing():
+            pool = client.create_pool(name or header["name"], **header["settings"])
         with with_progress("importing", None) as advance:
             # Line 1 is the header; it is passed over like a blank one, so that numbers are the file's.
             reply = client.upsert_ndjson(pool.name, _after_header(stream), on_progress=advance)

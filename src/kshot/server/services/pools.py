@@ -25,6 +25,7 @@ from kshot.server.services.indexing import Indexer, Stopped
 from kshot.server.services.jobs import REEMBED, JobRunner
 from kshot.server.services.reembedding import Reembedding
 from kshot.server.services.registry import Embedders, PoolRegistry
+from kshot.server.services.runtime import settings_of
 from kshot.server.services.templates import PoolTemplates
 from kshot.server.validation import refusal, validated
 
@@ -141,11 +142,10 @@ class PoolService:
                 f"{' and '.join(touched)}",
                 errors=[FieldError(f"/settings/{touched[0]}", f"job {job.id} is under way", "conflict")],
             )
-        old = PoolSettings.model_validate(record.settings)
         runtime = self._registry.find(record.name)
         if runtime is None or runtime.mismatch is not None:
             return True
-        return any(getattr(old, field) != getattr(new, field) for field in touched)
+        return any(getattr(runtime.settings, field) != getattr(new, field) for field in touched)
 
     def _change(self, record: Pool, new: PoolSettings) -> Pool:
         """Take over settings that change no stored vector; the caller holds the settings' lock."""
@@ -169,7 +169,7 @@ class PoolService:
 
     def _check_vectors(self, record: Pool, new: PoolSettings) -> None:
         """Refuse the external embedder, or another dimension, where examples came without such vectors."""
-        is_other = PoolSettings.model_validate(record.settings).embedder != new.embedder
+        is_other = record.settings["embedder"] != new.embedder.model_dump(mode="json")
         if is_other and new.embedder.type == "external" and self._store.count_live(record.id):
             message = "cannot become external or change its dimension while the pool holds examples"
             raise refusal([FieldError("/settings/embedder", message)])
@@ -190,7 +190,7 @@ class PoolService:
             dimension = snapshot.dense.vectors.shape[1]
         return PoolInfo(
             name=record.name,
-            settings=PoolSettings.model_validate(record.settings),
+            settings=settings_of(record),
             embedder_fingerprint=record.embedder_fingerprint,
             dimension=dimension,
             version=record.version,

@@ -10,9 +10,9 @@ from kshot.clients.embedders.online import OnlineEncoder
 from kshot.errors import KshotError, PoolNotFound, Unavailable
 from kshot.index.store import Store
 from kshot.records import Pool
-from kshot.schemas.pools import EmbedderSpec, PoolSettings
+from kshot.schemas.pools import EmbedderSpec
 from kshot.server.logs import get_logger
-from kshot.server.services.runtime import PoolRuntime, feature_key
+from kshot.server.services.runtime import PoolRuntime, feature_key, settings_of
 
 log = get_logger(__name__)
 
@@ -75,12 +75,12 @@ class PoolRegistry:
 
     def open(self, record: Pool) -> PoolRuntime:
         """Open a pool without letting requests find it."""
-        embedder, encoder = self._embedders.get(PoolSettings.model_validate(record.settings).embedder)
+        embedder, encoder = self._embedders.get(settings_of(record).embedder)
         return PoolRuntime.open(record, self._store, embedder, encoder, self.folder_of(record))
 
     def folder_of(self, record: Pool) -> Path:
         """Return where a pool's features lie under the settings of ``record``."""
-        settings = PoolSettings.model_validate(record.settings)
+        settings = settings_of(record)
         embedder, _ = self._embedders.get(settings.embedder)
         return self._pools_dir / str(record.id) / feature_key(settings, embedder)
 

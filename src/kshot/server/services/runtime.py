@@ -18,6 +18,7 @@ from kshot.schemas.pools import PoolSettings
 from kshot.server.logs import get_logger
 from kshot.server.services.core import StableCores
 from kshot.server.services.templates import PoolTemplates
+from kshot.server.validation import validated
 
 log = get_logger(__name__)
 _TEXTS_AT_ONCE = 1_000
@@ -47,7 +48,7 @@ class PoolRuntime:
         cls, record: Pool, store: Store, embedder: Embedder, encoder: OnlineEncoder, folder: Path
     ) -> "PoolRuntime":
         """Open a pool over the features in ``folder``, which no other index may be writing."""
-        settings = PoolSettings.model_validate(record.settings)
+        settings = settings_of(record)
         templates = PoolTemplates(settings)
         index = PoolIndex(
             folder / "segments", settings.label_field, _texts_loader(store, record.id, templates)
@@ -69,7 +70,7 @@ class PoolRuntime:
 
     def with_settings(self, record: Pool) -> "PoolRuntime":
         """Return the same pool under settings that change no stored vector."""
-        settings = PoolSettings.model_validate(record.settings)
+        settings = settings_of(record)
         return replace(
             self,
             record=record,
@@ -105,6 +106,17 @@ class PoolRuntime:
         """
         if (mismatch := self.mismatch) is not None:
             raise mismatch
+
+
+def settings_of(record: Pool) -> PoolSettings:
+    """Return a pool's stored settings.
+
+    Raises
+    ------
+    InvalidInput
+        They were allowed once, but are not in this version.
+    """
+    return validated(PoolSettings, record.settings, prefix="/settings")
 
 
 def token_layer_of(settings: PoolSettings, embedder: Embedder) -> int | None:

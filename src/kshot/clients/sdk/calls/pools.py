@@ -6,13 +6,23 @@ from typing import Any
 from kshot.clients.sdk.calls.base import Call, Pages, encode, page_params, path_of, present, reader
 from kshot.schemas.pools import PoolInfo, PoolList, PoolStats
 
+PREPARING_TIMEOUT_S = 900.0
+"""The first pool with a local model waits until the model is prepared for the machine: half a minute or more."""
+
 
 def create_pool(
     name: str, *, embedder: str | Mapping[str, Any] | None, settings: Mapping[str, Any]
 ) -> Call[PoolInfo]:
     """Create a pool; `PoolExists` if there is one of that name."""
     body = {"name": name, "settings": present(**settings, embedder=embedder_spec(embedder))}
-    return Call(method="POST", path=path_of("pools"), body=encode(body), creates=True, read=reader(PoolInfo))
+    return Call(
+        method="POST",
+        path=path_of("pools"),
+        body=encode(body),
+        creates=True,
+        read=reader(PoolInfo),
+        timeout_s=PREPARING_TIMEOUT_S,
+    )
 
 
 def embedder_spec(embedder: str | Mapping[str, Any] | None) -> Mapping[str, Any] | None:
@@ -67,6 +77,7 @@ def update_pool(name: str, **settings: Any) -> Call[PoolInfo]:
         path=path_of("pools", name),
         body=encode({"settings": settings}),
         read=reader(PoolInfo),
+        timeout_s=PREPARING_TIMEOUT_S,
     )
 
 
