@@ -153,8 +153,8 @@ def raw_rate(embedder: Any, texts: list[str]) -> float:
 def wait_for_base(server: Server) -> None:
     """Wait until a large pool has its HNSW base."""
     rows = server.client.get(f"/v1/pools/{POOL}/stats").json()["examples"]
-    while rows > 30_000:
-        if "hnsw" in server.client.get(f"/v1/pools/{POOL}/stats").json()["vector_index"]:
+    while rows > 10_000:
+        if server.client.get(f"/v1/pools/{POOL}/stats").json()["vector_index"] != "exact":
             return
         time.sleep(2)
 

@@ -74,28 +74,34 @@ class _Growing:
     #: Rows of ``codes`` that a frozen column shows.
     frozen_rows: int = 0
 
-    def code_of(self, value: Any) -> int:
+    def write(self, row: int, value: Any) -> None:
         # 1, 1.0 and True are equal in Python and different JSON.
         key = type(value), value
         code = self.value_to_code.get(key)
         if code is None:
             code = self.value_to_code[key] = len(self.values)
             self.values.append(value)
-        return code
+        if row >= len(self.codes):
+            self.reserve(row + 1)
+        self._set(row, code)
+
+    def clear(self, row: int) -> None:
+        if row < len(self.codes):
+            self._set(row, MISSING)
+
+    def _set(self, row: int, code: int) -> None:
+        if row < self.frozen_rows:
+            if self.codes[row] == code:
+                return
+            self.codes = self.codes.copy()
+            self.frozen_rows = 0
+        self.codes[row] = code
 
     def reserve(self, rows: int) -> None:
         have = len(self.codes)
         if have < rows:
             self.codes = np.concatenate([self.codes, np.full(max(rows - have, have), MISSING, np.int32)])
             self.frozen_rows = 0
-
-    def write(self, row: int, code: int) -> None:
-        if self.codes[row] == code:
-            return
-        if row < self.frozen_rows:
-            self.codes = self.codes.copy()
-            self.frozen_rows = 0
-        self.codes[row] = code
 
     def freeze(self, rows: int) -> Column:
         self.reserve(rows)
@@ -114,6 +120,8 @@ class ColumnWriter:
 
     def __init__(self) -> None:
         self._rows = 0
+        #: Rows that were ever written. To clear them takes a look at every column.
+        self._filled: set[int] = set()
         self._metadata_fields = 0
         self._field_to_column: dict[str, _Growing] = {}
 
@@ -129,14 +137,15 @@ class ColumnWriter:
     def replace(self, row: int, fields: Iterable[tuple[str, Any]]) -> None:
         """Write other values into an existing row, as `append` does; all former ones are gone."""
         name_to_value = {name: value for name, value in fields if value is not None}
-        for name, column in self._field_to_column.items():
-            if name not in name_to_value and row < len(column.codes):
-                column.write(row, MISSING)
+        if row in self._filled:
+            for name, column in self._field_to_column.items():
+                if name not in name_to_value:
+                    column.clear(row)
+        self._filled.add(row)
         for name, value in name_to_value.items():
             found = self._field_to_column.get(name) or self._new_column(name)
             if found is not None:
-                found.reserve(row + 1)
-                found.write(row, found.code_of(_hashable(value)))
+                found.write(row, _hashable(value))
 
     def freeze(self) -> dict[str, Column]:
         """Return the columns as they are now."""

@@ -4,7 +4,6 @@ A snapshot's *row* is the place of an example's features in the pool's segments.
 generation of features; a deleted or superseded example leaves a row that is no longer live.
 """
 
-import hashlib
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
@@ -26,9 +25,11 @@ _FILTERS_KEPT = 64
 
 
 def hash64(text: str) -> int:
-    """Hash a text to 64 bits; used to find equal ids and contents, never to tell them apart for certain."""
-    data = text.encode("utf-8", "surrogatepass")
-    return int.from_bytes(hashlib.blake2b(data, digest_size=8).digest(), "little")
+    """Hash a text to 64 bits, for this process: finds equal ids and contents, all but certainly no others.
+
+    Python's own hash is keyed anew in every process, so nobody can prepare two texts with the same one.
+    """
+    return hash(text) & 0xFFFF_FFFF_FFFF_FFFF
 
 
 @dataclass(frozen=True, slots=True)
