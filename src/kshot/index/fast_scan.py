@@ -11,7 +11,7 @@ from kshot.arrays import Bools, Float32s, Int64s
 faiss: Any = faiss_module
 
 TRAINING_ROWS = 10_000
-LEAST_SEEN = 256
+LEAST_SEEN = 512
 SEEN_PER_WANTED = 4
 """Rows taken from the scan for each one wanted; their exact similarities then decide."""
 

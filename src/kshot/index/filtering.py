@@ -116,7 +116,7 @@ def _contains(value: Any, operand: Any) -> bool:
 
 
 def _ordered(operator: str, value: Any, operand: Any) -> bool:
-    if _family(value) != _family(operand) or isinstance(value, bool | ListValue):
+    if _family(value) != _family(operand):
         return False
     match operator:
         case "gt":
