@@ -112,7 +112,8 @@ def _rows(
 ) -> Int64s:
     if selector.pool_wide or len(eligible.rows) <= SMALL_POOL_ROWS:
         return eligible.rows
-    depth = shortlist_depth(k)
+    # By relevance alone nothing beyond the nearest can be chosen; the rest is room for runners-up.
+    depth = shortlist_depth(k) if selector.needs else 2 * k + 16
     sources: list[Int64s] = []
     if lexical_scores is None and Feature.TOKENS in selector.needs and query.text is not None:
         newest = snapshot.lexical(current=False)

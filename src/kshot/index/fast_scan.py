@@ -11,9 +11,9 @@ from kshot.arrays import Bools, Float32s, Int64s
 faiss: Any = faiss_module
 
 TRAINING_ROWS = 10_000
-LEAST_SEEN = 512
+LEAST_SEEN = 256
 SEEN_PER_WANTED = 4
-"""Rows taken from the scan for each one wanted; their exact similarities then decide."""
+"""A scan returns `LEAST_SEEN` rows and this many for each one wanted; exact similarities then decide."""
 
 
 class FastScanIndex:
@@ -52,7 +52,7 @@ class FastScanIndex:
         share = 1.0 if eligible is None else np.count_nonzero(eligible[: self._rows]) / max(self._rows, 1)
         if not share:
             return np.empty(0, np.int64)
-        seen = min(int(max(LEAST_SEEN, SEEN_PER_WANTED * k) / share) + 1, self._rows)
+        seen = min(int((LEAST_SEEN + SEEN_PER_WANTED * k) / share) + 1, self._rows)
         _, found = self.index.search(query[None, :], seen)
         rows: Int64s = found[0][found[0] >= 0].astype(np.int64)
         return rows if eligible is None else rows[eligible[rows]]
