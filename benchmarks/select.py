@@ -91,7 +91,7 @@ def main() -> None:
 
 def versions() -> str:
     """Name what the figures depend on."""
-    return ", ".join(f"{name} {version(name)}" for name in ("numpy", "faiss-cpu", "onnxruntime", "bm25s"))
+    return ", ".join(f"{name} {version(name)}" for name in ("numpy", "scipy", "faiss-cpu", "onnxruntime"))
 
 
 def measure(rows: int, options: argparse.Namespace) -> dict[str, Any]:

@@ -13,7 +13,7 @@ INDEX = "https://pypi.org/pypi/pip/json"
 
 def main() -> None:
     """Download pip's wheel, check it against the index, and let it install itself."""
-    with urllib.request.urlopen(INDEX, timeout=60) as reply:  # noqa: S310  (a constant https address)
+    with urllib.request.urlopen(INDEX, timeout=60) as reply:
         wheel = next(file for file in json.load(reply)["urls"] if file["filename"].endswith(".whl"))
     with urllib.request.urlopen(wheel["url"], timeout=300) as reply:  # noqa: S310  (from the index above)
         content = reply.read()

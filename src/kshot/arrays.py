@@ -105,7 +105,8 @@ def unit_rows(vectors: ArrayLike) -> Float32s:
         raise InvalidShape(f"vectors row {int(np.argmin(largest))} has length zero and no direction")
     # By a power of two, which is exact: a square must neither overflow nor vanish.
     matrix = np.ldexp(matrix, -np.frexp(largest)[1][:, None])
-    return (matrix / np.linalg.norm(matrix, axis=1)[:, None]).astype(np.float32)
+    unit: Float32s = (matrix / np.linalg.norm(matrix, axis=1)[:, None]).astype(np.float32)
+    return unit
 
 
 @dataclass(frozen=True, slots=True)

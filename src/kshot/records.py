@@ -13,7 +13,6 @@ from typing import Any, TypeAlias
 
 from kshot.errors import InvalidInput
 
-Json: TypeAlias = None | bool | int | float | str | list["Json"] | dict[str, "Json"]
 Content: TypeAlias = str | dict[str, Any]
 """Inputs or outputs: one text, or named fields."""
 

@@ -197,7 +197,7 @@ def test_threads_may_search_one_graph_at_once(small):
 
 @pytest.fixture(scope="module")
 def clustered(sealed):
-    """Give 22,000 vectors of 300 clusters, a sealed index over the first 20,000, queries, and each row's cluster."""
+    """Give 22,000 vectors of 300 clusters, an index of the first 20,000, queries, each row's cluster."""
     rng = np.random.default_rng(11)
     centres = rng.standard_normal((300, 64))
     cluster = rng.integers(0, 300, 22_000)

@@ -128,7 +128,7 @@ def frozen(records):
     return writer.freeze()
 
 
-@settings(max_examples=150)
+@settings(max_examples=100)
 @given(records=st.lists(RECORDS, max_size=8), expression=FILTERS)
 def test_a_bitmap_says_of_each_row_what_its_record_says(records, expression):
     found = bitmap(ADAPTER.validate_python(expression), frozen(records), len(records))

@@ -1,5 +1,6 @@
 import threading
 
+import bm25s
 import numpy as np
 import pytest
 from hypothesis import given
@@ -144,3 +145,15 @@ def test_threads_that_ask_at_once_get_one_index():
     assert len(found) == 8
     assert len(set(map(id, found))) == 1
     assert texts.asked == [[1, 2]]
+
+
+def test_scores_equal_those_of_bm25s():
+    rng = np.random.default_rng(4)
+    vocabulary = [f"w{number}" for number in range(60)]
+    texts = [" ".join(rng.choice(vocabulary, size=rng.integers(1, 12))) for _ in range(200)]
+    engine = bm25s.BM25(method="lucene", k1=1.5, b=0.75, dtype="float64")
+    engine.index([words(text) for text in texts], show_progress=False)
+    index = written(texts).build(np.ones(len(texts), np.bool_))
+    for query in (["w1"], ["w1", "w1", "w7"], list(rng.choice(vocabulary, size=8)), ["w3", "unknown"]):
+        known = [word for word in query if word in vocabulary]
+        assert_allclose(index.scores(" ".join(query)), engine.get_scores(known), atol=1e-9)

@@ -264,4 +264,4 @@ class PoolHistory(RuleBasedStateMachine):
 
 
 TestPoolHistory = pytest.mark.usefixtures("without_fsync")(PoolHistory.TestCase)
-TestPoolHistory.settings = settings(max_examples=30, stateful_step_count=20, deadline=None, derandomize=True)
+TestPoolHistory.settings = settings(max_examples=20, stateful_step_count=20, deadline=None, derandomize=True)

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
@@ -62,6 +62,7 @@ def rows_of(features: Features):
     return found
 
 
+@settings(max_examples=60)
 @given(batch=batches())
 def test_a_segment_gives_back_the_very_bits_that_were_written(batch):
     with tempfile.TemporaryDirectory() as folder:
@@ -72,6 +73,7 @@ def test_a_segment_gives_back_the_very_bits_that_were_written(batch):
         assert found.disk_bytes == sum(file.stat().st_size for file in found.path.glob("*.npy"))
 
 
+@settings(max_examples=50)
 @given(data=st.data(), with_tokens=st.booleans())
 def test_a_merge_is_the_kept_rows_one_segment_after_the_other(data, with_tokens):
     batch_list = [

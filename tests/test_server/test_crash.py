@@ -232,7 +232,7 @@ def test_segments_survive_their_merges(folder: int, tmp_path: Path):
     rng, ledger = random.Random(200 + folder), Ledger()
     set_up(tmp_path, HASHING)
     for kill in range(3):
-        killed_at_work(tmp_path, ledger, [write_little] * 3, f"{kill}-", rng)
+        killed_at_work(tmp_path, ledger, [write_little] * 3, f"{kill}-", rng, 6.0)
         check_after(tmp_path, ledger)
 
 

@@ -15,6 +15,7 @@ from kshot.selectors.ordering import PromptOrder, prompt_order
 from kshot.selectors.packing import PackingPolicy, pack
 from kshot.selectors.ranking import top_k
 from kshot.selectors.registry import SELECTORS, Registry
+from kshot.selectors.representative import facility_location
 
 __all__ = [
     "SELECTORS",
@@ -29,6 +30,7 @@ __all__ = [
     "bsr_scores",
     "coverage_greedy",
     "dpp_map",
+    "facility_location",
     "maxsim",
     "mmr",
     "pack",

@@ -27,7 +27,8 @@ def facility_location(vectors: ArrayLike, budget: int) -> Picks:
 
     Notes
     -----
-    O(n^2 d) once and O(n^2) per pick, 8 n^2 bytes; for n up to a few thousand. Ties go to the lowest index,
+    O(n^2 d) once and O(n^2) per pick, 8 n^2 bytes; for n up to a few thousand. Similarities count to 12
+    decimals, so that equal rows tie exactly (BLAS may round them differently). Ties go to the lowest index,
     also when every gain is zero.
 
     References
@@ -38,7 +39,7 @@ def facility_location(vectors: ArrayLike, budget: int) -> Picks:
     require_count(budget)
     matrix = as_float64("vectors", vectors, (None, None))
     n = len(matrix)
-    similarity = np.maximum(matrix @ matrix.T, 0.0)
+    similarity = np.maximum(np.round(matrix @ matrix.T, 12), 0.0)
     nearest = np.zeros(n)
     free = np.ones(n, np.bool_)
     indices, gains = [], []

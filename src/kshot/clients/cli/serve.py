@@ -1,5 +1,6 @@
 """``kshot serve``: the server in the foreground."""
 
+import os
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
@@ -71,6 +72,9 @@ def serve(
         KSHOT_API_KEY=$(openssl rand -hex 24) kshot serve --host 0.0.0.0 --data /srv/kshot
     """
     folder = Session.of(context, data=data).data
+    # Read when NumPy is imported. Requests run side by side: a product that takes every core makes the others
+    # wait, and two such products at once take several times as long as one after the other.
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     try:
         from kshot.server.serving import serve as run_server  # noqa: PLC0415  (heavy, and an extra)
     except ModuleNotFoundError as error:

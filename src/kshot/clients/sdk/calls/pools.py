@@ -7,7 +7,7 @@ from kshot.clients.sdk.calls.base import Call, Pages, encode, page_params, path_
 from kshot.schemas.pools import PoolInfo, PoolList, PoolStats
 
 PREPARING_TIMEOUT_S = 900.0
-"""The first pool with a local model waits until the model is prepared for the machine: half a minute or more."""
+"""The first pool with a local model waits until that is prepared for the machine: half a minute or more."""
 
 
 def create_pool(
