@@ -192,7 +192,7 @@ names = st.sampled_from(
 
 
 @given(body=st.dictionaries(names, values, max_size=5), inputs=st.text())
-@settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_no_json_makes_the_server_fail(body: dict[str, Any], inputs: str, corpus: LivePool):
     for path in ("/select", "/render", "/search", "/examples:delete"):
         for content in ({"inputs": inputs, **body}, body):
@@ -201,7 +201,7 @@ def test_no_json_makes_the_server_fail(body: dict[str, Any], inputs: str, corpus
 
 
 @given(rows=st.lists(st.dictionaries(names, values, max_size=5) | values, min_size=1, max_size=4))
-@settings(max_examples=60)
+@settings(max_examples=40)
 def test_no_row_makes_the_server_fail(rows: list[Any], rubbish: LivePool):
     response = rubbish.request("POST", "/examples", content=json.dumps(rows).encode(), headers=JSON)
     assert response.status_code in {200, 422}, response.text

@@ -137,11 +137,10 @@ def test_every_method_explains_itself(method: str, corpus: LivePool):
     assert all("when 9 are wanted" in one["reason"] for one in explained["rejected"])
 
 
-@pytest.mark.parametrize("method", METHODS)
-def test_every_method_on_an_empty_pool(method: str, live: Live):
-    empty = live.create(f"empty-{method}")
-    chosen = empty.select(QUERY, method=method, stable={"k": 2}, min_score=0.1)
-    assert (chosen["demonstrations"], codes(chosen), chosen["abstained"]) == ([], ["no_eligible"], False)
+def test_every_method_on_an_empty_pool(pool: LivePool):
+    for method in METHODS:
+        chosen = pool.select(QUERY, method=method, stable={"k": 2}, min_score=0.1)
+        assert (chosen["demonstrations"], codes(chosen), chosen["abstained"]) == ([], ["no_eligible"], False)
 
 
 # --- what may be chosen ---
@@ -203,22 +202,22 @@ def test_a_budget_that_nothing_fits_is_no_abstention(corpus: LivePool):
     assert codes(chosen) == ["max_tokens"]
 
 
-@pytest.mark.parametrize("method", METHODS)
-def test_deleted_and_changed_examples_are_never_served_again(method: str, live: Live):
-    pool = live.create(f"changing-{method}")
+def test_deleted_and_changed_examples_are_never_served_again(pool: LivePool):
     pool.add(tickets(12))
-    pool.select(QUERY, method=method)
+    for method in METHODS:
+        assert len(ids(pool.select(QUERY, k=12, method=method))) == 12
     pool.delete(ids=["t00000", "t00005"])
     pool.add([{**ROWS["t00003"], "inputs": "something else entirely", "outputs": "changed"}])
     pool.add([{**ROWS["t00010"], "status": "retired"}])
-    chosen = pool.select(QUERY, k=12, method=method)
-    assert set(ids(chosen)) == set(list(ROWS)[:12]) - {"t00000", "t00005", "t00010"}
-    changed = next(one for one in chosen["demonstrations"] if one["id"] == "t00003")
-    assert (changed["inputs"], changed["label"]) == ("something else entirely", "changed")
-    texts = [one["inputs"] for one in chosen["demonstrations"]]
-    assert [one["similarity"] for one in chosen["demonstrations"]] == pytest.approx(
-        cosines(QUERY, texts), abs=1e-6
-    )
+    for method in METHODS:
+        chosen = pool.select(QUERY, k=12, method=method)
+        assert set(ids(chosen)) == set(list(ROWS)[:12]) - {"t00000", "t00005", "t00010"}
+        changed = next(one for one in chosen["demonstrations"] if one["id"] == "t00003")
+        assert (changed["inputs"], changed["label"]) == ("something else entirely", "changed")
+        texts = [one["inputs"] for one in chosen["demonstrations"]]
+        assert [one["similarity"] for one in chosen["demonstrations"]] == pytest.approx(
+            cosines(QUERY, texts), abs=1e-6
+        )
 
 
 # --- methods and their parameters ---

@@ -121,6 +121,7 @@ class Indexer:
         with self._lock:
             self._name_to_trouble.pop(runtime.record.name, None)
         self._announce(runtime)
+        prepare(runtime.index.snapshot)
         self._build_base_if_wanted(runtime)
 
     def run(self, work: Callable[[], T]) -> T:
@@ -219,6 +220,7 @@ class Indexer:
         try:
             if runtime is not None and runtime.mismatch is None:
                 self.catch_up(runtime)
+                prepare(runtime.index.snapshot)
                 self._build_base_if_wanted(runtime)
         except (Stopped, PoolNotFound):
             return
@@ -259,7 +261,7 @@ class Indexer:
         runtime.index.compact(unowned, set(unowned) - {example.seq for example in kept})
 
     def _publish(self, runtime: PoolRuntime, changes: PoolChanges) -> None:
-        prepare(runtime.index.publish(changes))
+        runtime.index.publish(changes)
         self._announce(runtime)
 
     def _announce(self, runtime: PoolRuntime) -> None:
