@@ -7,6 +7,11 @@ of the k demonstrations whose label is the query's gold label, with 95 % bootstr
 share of queries whose label appears at all, and latencies. No language model is involved.
 """
 
+import sys
+
+# `select.py` beside this file would hide Python's own `select` from whatever is imported next.
+sys.path.append(sys.path.pop(0))
+
 import argparse
 import json
 import os

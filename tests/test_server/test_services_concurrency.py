@@ -36,7 +36,7 @@ def together(*works: Callable[[], object]) -> None:
             done.result()
 
 
-ROUNDS = pytest.mark.parametrize("rounds", [12, pytest.param(150, marks=pytest.mark.slow)])
+ROUNDS = pytest.mark.parametrize("rounds", [6, pytest.param(150, marks=pytest.mark.slow)])
 
 
 @ROUNDS
@@ -127,7 +127,7 @@ def test_settings_change_while_requests_run(pool: LivePool):
     separators = ["\n\n", "\n---\n"]
 
     def change() -> None:
-        for turn in range(8):
+        for turn in range(5):
             pool.patch(
                 prompt={
                     "separator": separators[turn % 2],
@@ -177,7 +177,7 @@ def test_one_name_is_given_once(pool: LivePool):
 def test_more_requests_than_there_is_room_for_are_turned_away(tmp_path: Path, endpoint: GatedEndpoint):
     with running(tmp_path, select_concurrency=1, select_queue=0) as live:
         pool = live.create()
-        pool.add(tickets(300))
+        pool.add(tickets(200))
         responses: list[httpx.Response] = []
 
         def ask() -> None:

@@ -7,6 +7,7 @@ from urllib.parse import quote
 import pytest
 
 from kshot.records import content_hash
+from kshot.server.services import indexing
 from tests.test_server.live import (
     NDJSON,
     GatedEndpoint,
@@ -155,7 +156,10 @@ def test_without_waiting_a_batch_is_durable_and_indexed_soon(pool: LivePool):
     assert len(pool.select(k=5)["demonstrations"]) == 5
 
 
-def test_while_the_embedder_is_down_rows_are_kept_and_reported(tmp_path: Path, endpoint: GatedEndpoint):
+def test_while_the_embedder_is_down_rows_are_kept_and_reported(
+    tmp_path: Path, endpoint: GatedEndpoint, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(indexing, "_RETRY_S", (0.4,))
     with running(tmp_path) as live:
         pool = live.create(embedder=endpoint.spec)
         pool.add(tickets(2))
@@ -383,7 +387,10 @@ def test_features_of_erased_examples_are_gone_after_the_next_start(tmp_path: Pat
         assert len(pool.select(k=20)["demonstrations"]) == 19
 
 
-def test_a_deletion_needs_no_embedder(tmp_path: Path, endpoint: GatedEndpoint):
+def test_a_deletion_needs_no_embedder(
+    tmp_path: Path, endpoint: GatedEndpoint, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(indexing, "_RETRY_S", (0.1,))
     with running(tmp_path) as live:
         pool = live.create(embedder=endpoint.spec)
         pool.add(tickets(5))

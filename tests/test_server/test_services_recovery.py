@@ -24,18 +24,26 @@ def store_of(data_dir: Path) -> Store:
     return Store(f"sqlite:///{data_dir}/store.sqlite")
 
 
-@pytest.fixture
-def left(tmp_path: Path) -> Path:
-    """A folder with thirty tickets in three segments."""
-    with running(tmp_path) as live:
+@pytest.fixture(scope="module")
+def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with thirty tickets in three segments, and another pool."""
+    data_dir = tmp_path_factory.mktemp("template")
+    with running(data_dir) as live:
         pool = live.create()
         for start in (0, 10, 20):
             pool.add(tickets(10, start=start))
-    return tmp_path
+        live.create("other").add(tickets(2))
+    return data_dir
+
+
+@pytest.fixture
+def left(template: Path, tmp_path: Path) -> Path:
+    """A copy of it."""
+    return shutil.copytree(template, tmp_path / "left")
 
 
 def features(data_dir: Path) -> Path:
-    (folder,) = data_dir.glob("pools/*/*/segments")
+    (folder,) = data_dir.glob("pools/1/*/segments")
     return folder
 
 
@@ -126,7 +134,7 @@ def test_without_its_features_a_pool_is_embedded_anew(left: Path):
 
 
 def test_leftovers_are_removed(left: Path):
-    (pool_folder,) = (left / "pools").iterdir()
+    pool_folder = left / "pools" / "1"
     for orphan in (
         left / "pools" / "999" / "abc",
         pool_folder / "abandoned",
@@ -136,14 +144,12 @@ def test_leftovers_are_removed(left: Path):
         (orphan / "vectors.npy").write_bytes(b"x")
     with running(left) as live:
         assert len(ids(live.pool().select(k=100))) == 30
-    assert list((left / "pools").iterdir()) == [pool_folder]
+    assert {path.name for path in (left / "pools").iterdir()} == {"1", "2"}
     assert len(list(pool_folder.iterdir())) == 1
     assert not list(features(left).glob("tmp-*"))
 
 
 def test_a_pool_that_cannot_be_opened_leaves_the_others_alone(left: Path, monkeypatch: pytest.MonkeyPatch):
-    with running(left) as live:
-        live.create("other").add(tickets(2))
     broken = {
         "type": "openai",
         "model": "m",
@@ -171,8 +177,6 @@ def test_a_pool_that_cannot_be_opened_leaves_the_others_alone(left: Path, monkey
 
 
 def test_settings_of_another_version_keep_their_pool_closed_alone(left: Path):
-    with running(left) as live:
-        live.create("other").add(tickets(2))
     with store_of(left) as store:
         store.update_pool_settings("tickets", {**store.get_pool("tickets").settings, "colour": "red"})
     with running(left) as live:

@@ -9,6 +9,7 @@ import pytest
 
 from kshot.index.store import Store
 from kshot.records import Selection
+from kshot.server.services import selection_log
 from tests.test_server.live import Live, LivePool, ids, running, the_problem, tickets, wait_until
 
 QUERY = "the invoice was charged twice"
@@ -147,6 +148,7 @@ def test_a_selection_that_cannot_be_written_holds_up_no_other(filled: LivePool, 
 def test_while_the_store_does_not_answer_selections_are_kept(
     filled: LivePool, live: Live, monkeypatch: pytest.MonkeyPatch
 ):
+    monkeypatch.setattr(selection_log, "_RETRY_S", 0.02)
     store = live.services.store
     write, failed = store.add_selections, Event()
 

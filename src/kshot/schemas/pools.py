@@ -60,8 +60,10 @@ class PromptTemplate(Request):
     """How a prompt is put together; every text is a sandboxed Jinja2 template.
 
     ``input`` and ``output`` see ``inputs``, ``outputs`` and ``metadata`` of one example and give the user and
-    assistant turns. ``demonstration`` and ``query`` see ``input`` and ``output`` as rendered before and give
-    the inline form. ``system`` sees ``labels`` (the pool's labels) and ``pool`` (its name).
+    assistant turns; a query is an example without outputs and metadata. ``demonstration`` sees the same and
+    ``input`` and ``output`` as rendered before, ``query`` sees ``inputs`` and ``input``: these two give the
+    inline form. ``system`` sees ``labels`` (the pool's labels) and ``pool`` (its name). Templates have
+    conditions, one level of loops and the usual filters, but no assignments, macros or includes.
     """
 
     system: Text | None = None

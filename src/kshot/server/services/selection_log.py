@@ -16,6 +16,7 @@ from kshot.server.services.registry import PoolRegistry
 log = get_logger(__name__)
 FLUSH_S = 0.05
 MAX_WAITING = 20_000
+_RETRY_S = 1.0
 _PURGE_EVERY_S = 3_600.0
 _KEYS_KEPT = timedelta(days=1)
 
@@ -110,7 +111,7 @@ class SelectionLog:
             with contextlib.suppress(RuntimeError):
                 loop.call_soon_threadsafe(_resolve, future, error)
         if error is not None:
-            time.sleep(1.0)
+            time.sleep(_RETRY_S)
 
     def _write(self, batch: Sequence[Selection]) -> None:
         try:
