@@ -87,12 +87,16 @@ def test_what_did_not_fit_is_explained(exact: LivePool):
 @dataclass(frozen=True)
 class _Pick:
     row: int
-    tokens: int
+    size: int
     score: float
 
     @property
+    def tokens(self) -> int:
+        return self.size + 1  # with the separator
+
+    @property
     def turn(self) -> Any:
-        return SimpleNamespace(text="x" * self.tokens)
+        return SimpleNamespace(text="x" * self.size)
 
 
 @given(
@@ -117,6 +121,7 @@ def test_a_tokenizer_that_needs_more_for_the_whole_is_obeyed(
 
     joined = "|".join(one.turn.text for one in [*kept_core, *kept])
     assert Superadditive().count([joined])[0] <= budget
+    assert sum(one.tokens for one in [*kept_core, *kept]) <= budget
     assert kept_core == stable[: len(kept_core)]
     rows = [one.row for one in [*kept_core, *kept, *dropped]]
     assert sorted(rows) == sorted(one.row for one in [*stable, *dynamic])
@@ -158,9 +163,18 @@ def test_a_core_without_one_of_its_members_is_chosen_anew(pool: LivePool):
     after = core(pool.select(QUERY, k=3, stable={"k": 3}))
     assert len(after) == 3
     assert before[0] not in after
-    pool.add([{**tickets(20)[int(after[0][1:])], "outputs": "changed"}])
-    changed = pool.select(QUERY, k=3, stable={"k": 3})
-    assert len(core(changed)) == 3
+    pool.add([{**tickets(20)[int(after[0][1:])], "inputs": "quite another text"}])
+    assert len(core(pool.select(QUERY, k=3, stable={"k": 3}))) == 3
+
+
+def test_a_member_with_another_answer_stays(pool: LivePool):
+    pool.add(tickets(20))
+    before = pool.select(QUERY, k=3, stable={"k": 3})
+    pool.add([{**tickets(20)[int(core(before)[0][1:])], "outputs": "changed"}])
+    after = pool.select(QUERY, k=3, stable={"k": 3})
+    assert core(after) == core(before)
+    assert after["demonstrations"][0]["outputs"] == "changed"
+    assert after["prefix_hash"] != before["prefix_hash"]
 
 
 def test_a_core_that_was_too_small_grows_with_the_pool(pool: LivePool):

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from kshot.index.store import Store
+from kshot.records import NewExample
 from kshot.server.services import indexing
 from tests.test_server.live import (
     HASHING,
@@ -108,6 +109,14 @@ def test_examples_without_vectors_cannot_become_external(pool: LivePool):
     external = {"settings": {"embedder": {"type": "external", "dimension": 2}}}
     problem = the_problem(pool.request("PATCH", "", external))
     assert pointers(problem) == ["/settings/embedder"]
+
+
+def test_an_external_pool_keeps_its_vectors_under_another_embed_template(live: Live):
+    pool = live.create("external-words", embedder={"type": "external", "dimension": 2})
+    pool.add([{**row, "vector": [1, i]} for i, row in enumerate(tickets(3))])
+    assert live.finished(pool.patch(embed_template="{{ inputs }} nonsense")["job_id"])["state"] == "succeeded"
+    assert ids(pool.select(None, vector=[1, 2], method="similarity", k=1)) == ["t00002"]
+    assert len(pool.select("nonsense", method="bm25", k=3)["demonstrations"]) == 3
 
 
 def test_an_external_pool_can_be_embedded_here(live: Live):
@@ -238,9 +247,13 @@ def test_vectors_of_another_embedder_are_not_served(tmp_path: Path):
         pool_id = live.services.store.get_pool("tickets").id
     with Store(f"sqlite:///{tmp_path}/store.sqlite") as store:
         store.set_pool_embedder(pool_id, "hashing-0/128", 128)
+        pending = NewExample(id="pending", inputs="text", outputs="x")
+        store.upsert_examples(pool_id, [pending], keeps_features=lambda _old, _new: False)
 
     with running(tmp_path) as live:
         pool = live.pool()
+        assert pool.delete(ids=["t00003"])["deleted"] == 1
+        assert pool.stats()["indexed_version"] == 0, "nothing is embedded by the wrong embedder"
         for path, body in (
             ("/select", {"inputs": "a"}),
             ("/search", {"inputs": "a"}),

@@ -22,7 +22,7 @@ class StableCores:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._key_to_core: OrderedDict[tuple[str, int], tuple[Int64s, Int64s]] = OrderedDict()
+        self._key_to_core: OrderedDict[tuple[str, int], Int64s] = OrderedDict()
 
     def rows(self, filter_key: str, snapshot: Snapshot, eligible: Eligible, k: int) -> Int64s:
         """Return the core's rows in their fixed order; fewer than ``k`` if fewer are eligible."""
@@ -32,24 +32,25 @@ class StableCores:
             if core is not None:
                 self._key_to_core.move_to_end(key)
         if core is not None and _stands(core, snapshot, eligible, k):
-            return core[0]
-        rows = _choose(snapshot, eligible, k)
+            return core
+        core = _choose(snapshot, eligible, k)
         with self._lock:
-            self._key_to_core[key] = (rows, snapshot.seqs[rows])
+            self._key_to_core[key] = core
             while len(self._key_to_core) > _KEPT:
                 self._key_to_core.popitem(last=False)
-        return rows
+        return core
 
 
-def _stands(core: tuple[Int64s, Int64s], snapshot: Snapshot, eligible: Eligible, k: int) -> bool:
-    """Tell whether a core's members are the examples that they were, and as many as there can be."""
-    rows, seqs = core
+def _stands(core: Int64s, snapshot: Snapshot, eligible: Eligible, k: int) -> bool:
+    """Tell whether a core's members can be chosen, and are as many as there can be.
+
+    A row belongs to one example for as long as that has the same inputs.
+    """
     return (
-        len(rows) == min(k, len(eligible.rows))
-        and rows.max(initial=-1) < len(snapshot)
-        # Rows never move; another owner means that the example was changed.
-        and bool((snapshot.seqs[rows] == seqs).all())
-        and bool(eligible.mask[rows].all())
+        len(core) == min(k, len(eligible.rows))
+        # A request that began earlier may hold an older snapshot.
+        and core.max(initial=-1) < len(snapshot)
+        and bool(eligible.mask[core].all())
     )
 
 

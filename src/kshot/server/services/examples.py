@@ -93,7 +93,8 @@ class ExampleService:
             raise refusal([FieldError("", "wants exactly one of ids and subject_id")])
         runtime = self._registry.get(pool)
         reply = await asyncio.to_thread(self._delete, runtime, request)
-        await self._publications.reached(runtime.record.id, reply.version, WAIT_REMOVED_S)
+        if runtime.mismatch is None:
+            await self._publications.reached(runtime.record.id, reply.version, WAIT_REMOVED_S)
         return reply
 
     def _upsert(
