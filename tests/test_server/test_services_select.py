@@ -9,6 +9,7 @@ import pytest
 from kshot.clients.embedders.hashing import HashingEmbedder
 from kshot.records import content_hash
 from kshot.selectors import SELECTORS
+from tests import oracles
 from tests.test_server.live import Live, LivePool, codes, ids, pointers, tickets, wait_until
 
 METHODS = sorted(SELECTORS.names())
@@ -274,6 +275,22 @@ def test_what_the_selectors_say_of_themselves_is_accepted(corpus: LivePool):
         properties = one["parameters"]["properties"]
         method = {"type": one["name"], **{name: schema["default"] for name, schema in properties.items()}}
         assert len(corpus.select(QUERY, k=2, method=method)["demonstrations"]) == 2
+
+
+def test_token_scores_weigh_the_words_of_the_query_alone(corpus: LivePool):
+    embedder = HashingEmbedder()
+    query = embedder.encode([QUERY], token_layer=1)
+    assert query.tokens is not None
+    assert query.special is not None
+    words = query.tokens[~query.special]
+    chosen = corpus.select(QUERY, k=60, method="bsr")["demonstrations"]
+    features = embedder.encode([one["inputs"] for one in chosen], token_layer=1)
+    assert features.tokens is not None
+    assert features.offsets is not None
+    rows = [features.tokens[start:end] for start, end in itertools.pairwise(features.offsets)]
+    expected = oracles.maxsim(words, rows, [1 / len(words)] * len(words)).sum(axis=1)
+    # Tokens are stored as float16.
+    assert [one["score"] for one in chosen] == pytest.approx(expected.tolist(), abs=1e-3)
 
 
 # --- the prompt order ---

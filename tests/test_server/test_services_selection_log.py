@@ -87,6 +87,7 @@ def test_what_was_selected_outlives_the_process(tmp_path: Path):
         pool.add(tickets(5))
         chosen = [pool.select(f"question {i}", k=2) for i in range(30)]
         before = [stored(live, one) for one in chosen]
+    assert not live.services.selection_log._thread.is_alive()
     with running(tmp_path) as live:
         assert [stored(live, one) for one in chosen] == before
 

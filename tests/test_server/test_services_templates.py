@@ -175,6 +175,12 @@ def test_the_longest_text_is_still_rendered():
         ("{{ inputs.nothing.more }}", "has no attribute 'nothing'"),
         ("{{ metadata['a b'] }}", "has no attribute 'a b'"),
         ("{% if metadata.x %}{% endif %}", "has no attribute 'x'"),
+        ("{% for x in inputs recursive %}{{ loop(x) }}{% endfor %}", "a recursive loop is not allowed"),
+        (
+            "{% for x in inputs %}{% for y in x %}{% endfor %}{% endfor %}",
+            "a loop inside a loop is not allowed",
+        ),
+        ("{% set x = 1 %}", "assign is not allowed"),
         ("a\n{{ inputs", "line 2: unexpected end of template"),
         ("{% endfor %}", "line 1: "),
         ("{{ inputs|shout }}", "No filter named 'shout'. Allowed filters: abs, "),
