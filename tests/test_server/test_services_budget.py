@@ -8,13 +8,14 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from tokenizers import Tokenizer, models, pre_tokenizers
 
 from kshot.formatting import estimated_tokens
 from kshot.selectors import SELECTORS, PackingPolicy
 from kshot.server.services.assembly import fitted
+from kshot.server.services.core import StableCores
 from tests.test_server.live import Live, LivePool, codes, ids, pointers, running, tickets
 
 QUERY = "the invoice number3 was charged twice on my card"
@@ -106,6 +107,7 @@ class _Pick:
     surcharge=st.integers(0, 9),
     policy=st.sampled_from(PACKINGS),
 )
+@example(sizes=[5], core=[5], budget=11, surcharge=0, policy="prefix_stop")
 def test_a_tokenizer_that_needs_more_for_the_whole_is_obeyed(
     sizes: list[int], core: list[int], budget: int, surcharge: int, policy: Any
 ):
@@ -183,6 +185,27 @@ def test_a_core_that_was_too_small_grows_with_the_pool(pool: LivePool):
     assert len(core(pool.select(QUERY, k=3, stable={"k": 3}))) == 2
     pool.add(tickets(20))
     assert len(core(pool.select(QUERY, k=3, stable={"k": 3}))) == 3
+
+
+class _Sized(SimpleNamespace):
+    def __len__(self) -> int:
+        return len(self.sample.rows)
+
+
+def test_a_request_on_an_older_snapshot_gets_a_core_of_that():
+    def state(n: int) -> tuple[Any, Any]:
+        rows = np.arange(n)
+        vectors = np.eye(n, dtype=np.float32)
+        snapshot = _Sized(dense=SimpleNamespace(vectors=vectors), sample=SimpleNamespace(rows=rows))
+        return snapshot, SimpleNamespace(rows=rows, mask=np.ones(n, bool))
+
+    cores, (old, old_eligible), (new, new_eligible) = StableCores(), state(2), state(3)
+    assert cores.rows("", new, new_eligible, 3).tolist() == [0, 1, 2]
+    assert cores.rows("", old, old_eligible, 2).tolist() == [0, 1]
+    new_eligible.mask[1] = False
+    new_eligible.rows = np.array([0, 2])
+    assert cores.rows("", new, new_eligible, 2).tolist() == [0, 2]
+    assert cores.rows("", old, old_eligible, 2).tolist() == [0, 1]
 
 
 def test_members_that_a_request_excludes_are_left_out_for_that_request_alone(estimated: LivePool):

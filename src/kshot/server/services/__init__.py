@@ -31,14 +31,14 @@ class Services:
         )
         self.registry = PoolRegistry(self.store, self._embedders, settings.data_dir / "pools")
         self._publications = Publications()
-        self._indexer = Indexer(self.store, self.registry, self._publications, self._published)
-        reembedding = Reembedding(self.store, self.registry, self._indexer)
+        self.indexer = Indexer(self.store, self.registry, self._publications, self._published)
+        reembedding = Reembedding(self.store, self.registry, self.indexer)
         self._runner = JobRunner(self.store, self.registry, reembedding)
         self.selection_log = SelectionLog(self.store, self.registry)
         self.pools = PoolService(
-            self.store, self.registry, self._embedders, self._indexer, reembedding, self._runner, metrics
+            self.store, self.registry, self._embedders, self.indexer, reembedding, self._runner, metrics
         )
-        self.examples = ExampleService(self.store, self.registry, self._indexer, self._publications)
+        self.examples = ExampleService(self.store, self.registry, self.indexer, self._publications)
         self.selections = SelectionService(
             self.store,
             self.registry,
@@ -57,7 +57,7 @@ class Services:
     async def start(self) -> None:
         """Open every pool, reconcile it with the store, and start the threads."""
         await asyncio.to_thread(self._recover)
-        self._indexer.start()
+        self.indexer.start()
         self.selection_log.start()
         self._runner.start()
 
@@ -74,25 +74,25 @@ class Services:
             await asyncio.to_thread(self.store.list_pools)
         except Exception as error:  # noqa: BLE001  (whatever it is, the store does not answer)
             checks["store"] = type(error).__name__
-        problems = {**self.registry.problems(), **self._indexer.problems()}
+        problems = {**self.registry.problems(), **self.indexer.problems()}
         checks |= {f"pool {name}": error.code for name, error in problems.items()}
         return Readiness(ready=all(state == "ok" for state in checks.values()), checks=checks)
 
     def _recover(self) -> None:
         self.registry.remove_orphaned_files()
         for runtime in self.registry.open_all():
-            self._indexer.recover(runtime)
+            self.indexer.recover(runtime)
 
     def _stop_threads(self) -> None:
         self._publications.close()
         self.selections.close()
         self._runner.close()
-        self._indexer.close()
+        self.indexer.close()
         self.selection_log.close()
 
     def _published(self, runtime: PoolRuntime) -> None:
         self._metrics.index_holds(runtime.record.name, runtime.index.snapshot.examples)
-        self._metrics.queue_holds("indexing", self._indexer.depth)
+        self._metrics.queue_holds("indexing", self.indexer.depth)
 
 
 def build_services(settings: Settings, metrics: Metrics) -> Services:

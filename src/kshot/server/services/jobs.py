@@ -122,6 +122,8 @@ class JobRunner:
                 self._clean_up(job.pool_id)
         except KshotError as error:
             self._finish(job, state=JobState.FAILED, error={"code": error.code, "detail": error.message})
+            if isinstance(error, PoolNotFound) and job.pool_id is not None:
+                self._clean_up(job.pool_id)
         except Exception as error:
             log.exception("job_failed", job=job.id, kind=job.kind)
             detail = f"{type(error).__name__} while running the job; the server's log has the details"

@@ -27,7 +27,7 @@ from kshot.server.services.reembedding import Reembedding
 from kshot.server.services.registry import Embedders, PoolRegistry
 from kshot.server.services.runtime import settings_of
 from kshot.server.services.templates import PoolTemplates
-from kshot.server.validation import refusal, validated
+from kshot.server.validation import refusal
 
 FEATURE_SETTINGS = ("embedder", "embed_template", "token_layer")
 """Settings whose change makes every stored vector stale."""
@@ -106,10 +106,10 @@ class PoolService:
 
     def _patch(self, name: str, body: PoolPatch) -> PoolInfo:
         # This may load a model, for which nobody should wait at the lock.
-        self._check(_merged(self._store.get_pool(name), body))
+        self._check(settings_of(self._store.get_pool(name), body.settings))
         with self._registry.settings_lock:
             record = self._store.get_pool(name)
-            new = _merged(record, body)
+            new = settings_of(record, body.settings)
             if not self._makes_stale(record, new, body):
                 return self._info(self._change(record, new))
             self._check_vectors(record, new)
@@ -247,10 +247,6 @@ class PoolService:
         for method, params in settings.select.params.items():
             with _pointing_at(f"/settings/select/params/{method}"):
                 build_selector(method, params)
-
-
-def _merged(record: Pool, body: PoolPatch) -> PoolSettings:
-    return validated(PoolSettings, {**record.settings, **body.settings}, prefix="/settings")
 
 
 @contextmanager

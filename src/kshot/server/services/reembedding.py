@@ -6,10 +6,9 @@ from typing import Any, Literal, Protocol, TypeAlias
 
 from kshot.index.store import Store
 from kshot.records import Pool
-from kshot.schemas.pools import PoolSettings
 from kshot.server.services.indexing import Indexer
 from kshot.server.services.registry import PoolRegistry
-from kshot.server.services.runtime import PoolRuntime
+from kshot.server.services.runtime import PoolRuntime, settings_of
 
 Phase: TypeAlias = Literal["embedding", "switching"]
 
@@ -100,7 +99,7 @@ class Reembedding:
         refused = self._embed(new, progress) if is_built else 0
         progress(new.index.snapshot.examples, new.index.snapshot.examples, "switching")
         with self._registry.settings_lock:
-            settings = _merged(self._store.get_pool_by_id(new.record.id), changed)
+            settings = settings_of(self._store.get_pool_by_id(new.record.id), changed)
             record = self._store.change_features(
                 new.record.id,
                 settings=settings.model_dump(mode="json"),
@@ -113,10 +112,6 @@ class Reembedding:
         return refused
 
 
-def _merged(record: Pool, changed: Mapping[str, Any]) -> PoolSettings:
-    return PoolSettings.model_validate({**record.settings, **changed})
-
-
 def _unbuilt(record: Pool, changed: Mapping[str, Any]) -> Pool:
-    settings = _merged(record, changed).model_dump(mode="json")
+    settings = settings_of(record, changed).model_dump(mode="json")
     return replace(record, settings=settings, embedder_fingerprint=None, dimension=None)

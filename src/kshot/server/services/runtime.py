@@ -1,9 +1,11 @@
 """What an open pool needs at run time, joined once."""
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from types import MappingProxyType
+from typing import Any
 
 from kshot.clients.embedders.base import Embedder
 from kshot.clients.embedders.online import OnlineEncoder
@@ -108,15 +110,15 @@ class PoolRuntime:
             raise mismatch
 
 
-def settings_of(record: Pool) -> PoolSettings:
-    """Return a pool's stored settings.
+def settings_of(record: Pool, changed: Mapping[str, Any] = MappingProxyType({})) -> PoolSettings:
+    """Return a pool's stored settings, some of them changed.
 
     Raises
     ------
     InvalidInput
-        They were allowed once, but are not in this version.
+        One is not allowed, or was allowed once, but is not in this version.
     """
-    return validated(PoolSettings, record.settings, prefix="/settings")
+    return validated(PoolSettings, {**record.settings, **changed}, prefix="/settings")
 
 
 def token_layer_of(settings: PoolSettings, embedder: Embedder) -> int | None:
