@@ -57,7 +57,8 @@ class Query(Request):
     inputs: ContentIn | None = None
     vector: Vector | None = None
     filter: SizedFilter | None = None
-    exclude: Exclude = Exclude()
+    # A default would be copied, lists and all, for every request.
+    exclude: Exclude = Field(default_factory=Exclude)
 
 
 class SelectRequest(Query):

@@ -2,6 +2,7 @@
 
 import hashlib
 import time
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 from uuid import uuid4
@@ -28,6 +29,7 @@ from kshot.server.services import assembly, choosing
 from kshot.server.services.assembly import Chosen
 from kshot.server.services.choosing import RUNNERS_UP, Choice, Method
 from kshot.server.services.runtime import PoolRuntime
+from kshot.server.services.shown import Shown
 
 NEAR_IDENTICAL = 0.98
 _SHOWN_LABELS = 500
@@ -166,20 +168,16 @@ def _chosen(
     rows = choice.rows
     if not len(rows):
         return []
-    seq_to_place = {seq: place for place, seq in enumerate(snapshot.seqs[rows].tolist())}
-    examples = store.get_examples_by_seq(runtime.record.id, list(seq_to_place))
     cosines = None if query.vector is None else _cosines(snapshot, query.vector, rows).tolist()
-    turns = [runtime.templates.turn(one.inputs, one.outputs, one.metadata) for one in examples]
     chosen = []
-    for example, turn, tokens in zip(examples, turns, assembly.measured(runtime, turns), strict=True):
-        place = seq_to_place[example.seq]
+    for place, shown in runtime.shown.get(snapshot, rows, lambda seqs: _load(store, runtime, seqs)):
         row = int(rows[place])
         chosen.append(
             Chosen(
                 row=row,
-                example=example,
-                turn=turn,
-                tokens=tokens,
+                example=shown.example,
+                turn=shown.turn,
+                tokens=shown.tokens,
                 score=float(choice.scores[place]),
                 gain=float(choice.gains[place]),
                 similarity=None if cosines is None else cosines[place],
@@ -188,6 +186,12 @@ def _chosen(
             )
         )
     return chosen
+
+
+def _load(store: Store, runtime: PoolRuntime, seqs: Sequence[int]) -> list[Shown]:
+    examples = store.get_examples_by_seq(runtime.record.id, seqs)
+    turns = [runtime.templates.turn(one.inputs, one.outputs, one.metadata) for one in examples]
+    return [*map(Shown, examples, turns, assembly.measured(runtime, turns))]
 
 
 def _explanation(

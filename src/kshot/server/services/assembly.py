@@ -14,7 +14,7 @@ from kshot.index.snapshot import Snapshot
 from kshot.records import Example
 from kshot.schemas.pools import OrderName, PackingName
 from kshot.schemas.selections import Demonstration, RandomOrder, RenderedTurn, SetStatistics
-from kshot.selectors import pack, prompt_order
+from kshot.selectors import PromptOrder, pack, prompt_order
 from kshot.server.services.runtime import PoolRuntime
 
 
@@ -98,16 +98,19 @@ def ordered(
     """Arrange the dynamic picks for the prompt."""
     if not picks:
         return []
-    name = order.type if isinstance(order, RandomOrder) else order
-    rows = np.array([one.row for one in picks], np.int64)
-    places = prompt_order(
-        name,
-        np.array([one.score for one in picks], np.float64),
-        labels=_label_codes(snapshot, rows),
-        difficulty=_difficulty(runtime.settings.difficulty_field, picks),
-        lengths=np.array([one.tokens for one in picks], np.int64),
-        rng=np.random.Generator(np.random.PCG64(order.seed if isinstance(order, RandomOrder) else seed)),
-    )
+    name = PromptOrder(order.type if isinstance(order, RandomOrder) else order)
+    # Each order gets what it reads and no more: this stands on the way of every request.
+    labels = difficulty = lengths = rng = None
+    if name is PromptOrder.LABEL_INTERLEAVED:
+        labels = _label_codes(snapshot, np.array([one.row for one in picks], np.int64))
+    elif name is PromptOrder.EASY_TO_HARD:
+        difficulty = _difficulty(runtime.settings.difficulty_field, picks)
+        lengths = np.array([one.tokens for one in picks], np.int64)
+    elif name is PromptOrder.RANDOM:
+        own_seed = order.seed if isinstance(order, RandomOrder) else seed
+        rng = np.random.Generator(np.random.PCG64(own_seed))
+    scores = np.array([one.score for one in picks], np.float64)
+    places = prompt_order(name, scores, labels=labels, difficulty=difficulty, lengths=lengths, rng=rng)
     return [picks[place] for place in places.tolist()]
 
 

@@ -19,6 +19,7 @@ from kshot.records import Pool, canonical_json
 from kshot.schemas.pools import PoolSettings
 from kshot.server.logs import get_logger
 from kshot.server.services.core import StableCores
+from kshot.server.services.shown import ShownCache
 from kshot.server.services.templates import PoolTemplates
 from kshot.server.validation import validated
 
@@ -44,6 +45,7 @@ class PoolRuntime:
     folder: Path
     index: PoolIndex
     cores: StableCores
+    shown: ShownCache
 
     @classmethod
     def open(
@@ -68,6 +70,7 @@ class PoolRuntime:
             folder=folder,
             index=index,
             cores=StableCores(),
+            shown=ShownCache(),
         )
 
     def with_settings(self, record: Pool) -> "PoolRuntime":
@@ -79,6 +82,7 @@ class PoolRuntime:
             settings=settings,
             templates=PoolTemplates(settings),
             tokenizer=build_tokenizer(settings.tokenizer),
+            shown=ShownCache(),
         )
 
     def load_base(self) -> None:
