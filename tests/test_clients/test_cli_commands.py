@@ -205,6 +205,20 @@ def test_an_exported_pool_is_imported_whole(data):
     assert first == second
 
 
+def test_the_callers_own_vectors_survive_an_export(tmp_path):
+    data = tmp_path / "d"
+    spec = '{"type": "external", "dimension": 2}'
+    assert Run("pool", "create", "own", "--embedder", spec, "--data", data).code == 0
+    Path("own.jsonl").write_text('{"id": "a", "inputs": "x", "outputs": "y", "vector": [3.0, 4.0]}\n')
+    assert Run("ingest", "own.jsonl", "--pool", "own", "--data", data).code == 0
+    assert Run("pool", "export", "own", "-o", "out.jsonl", "--data", data).code == 0
+    row = json.loads(Path("out.jsonl").read_text(encoding="utf-8").splitlines()[1])
+    assert row["vector"] == pytest.approx([0.6, 0.8])
+    assert Run("pool", "import", "out.jsonl", "--name", "copy", "--data", data).code == 0
+    with kshot.LocalClient(data) as client:
+        assert client.get_example("copy", "a").vector == row["vector"]
+
+
 def test_an_export_may_go_to_stdout(data):
     run = Run("pool", "export", "tickets", "-o", "-", "--data", data)
     assert len(run.out.splitlines()) == 5

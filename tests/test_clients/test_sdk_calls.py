@@ -181,3 +181,18 @@ def test_what_is_no_json_is_refused_before_it_is_sent(value):
 def test_a_selection_without_an_id_was_never_stored():
     with pytest.raises(InvalidInput, match="fallback"):
         selections.get_selection("")
+
+
+@pytest.mark.parametrize("place", [(), ("settings",), ("settings", "select"), ("settings", "embedder")])
+def test_what_a_newer_server_adds_to_a_pool_is_passed_over(place):
+    settings = {"embedder": {"type": "hashing"}, "select": {"k": 3}}
+    described = replies.pool("a", settings=settings)
+    part: Any = described
+    for name in place:
+        part = part[name]
+    part["from_the_future"] = {"a": 1}
+    assert pools.get_pool("a").read(json.dumps(described).encode()).settings.select.k == 3
+    listed, _ = (
+        pools.list_pools().page(None).read(json.dumps({"data": [described], "next_cursor": None}).encode())
+    )
+    assert [pool.name for pool in listed] == ["a"]

@@ -66,6 +66,9 @@ class ExampleInfo(Reply):
     added_in: int
     created_at: datetime
     updated_at: datetime
+    vector: list[float] | None = Field(
+        default=None, description="scaled to length 1; null where the pool embeds texts by itself"
+    )
 
 
 class ExampleList(Page):

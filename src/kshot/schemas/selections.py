@@ -171,7 +171,7 @@ class SelectionReply(Reply):
 
 
 class BatchRequest(Request):
-    """Body of ``select:batch``: shared options, one query each; a bad query fails alone."""
+    """Body of ``select:batch``: one `select` body per query; a bad query fails alone."""
 
     queries: Annotated[list[Any], Field(min_length=1, max_length=1000)]
 

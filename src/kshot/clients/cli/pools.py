@@ -18,7 +18,7 @@ from kshot.schemas.examples import ExampleIn, ExampleInfo
 from kshot.schemas.pools import PoolInfo
 
 HEADER = "kshot_pool"
-_EXPORTED = set(ExampleIn.model_fields) - {"vector"}
+_EXPORTED = set(ExampleIn.model_fields)
 
 app = typer.Typer(no_args_is_help=True, help="Create, list, count, export and import pools.")
 
@@ -139,7 +139,7 @@ def export_pool(
 ) -> None:
     """Write a pool to a file: its settings on the first line, then one example per line.
 
-    Vectors are left out: they are computed again on import.
+    Vectors that the server computed are left out: they are computed again on import.
 
         kshot pool export tickets -o tickets.jsonl
         kshot pool import tickets.jsonl --name tickets-copy
@@ -147,8 +147,6 @@ def export_pool(
     session = Session.of(context, url, data, as_json=as_json)
     with session.client() as client:
         pool = client.get_pool(name)
-        if pool.settings.embedder.type == "external":
-            output.warn("the vectors of this pool are the caller's own; they are not in the export")
         with _writer(file) as write, with_progress("exporting", pool.examples) as advance:
             written = 0
             for line in _lines(client, pool):

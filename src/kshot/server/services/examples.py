@@ -226,4 +226,5 @@ def _to_info(example: Example) -> ExampleInfo:
         added_in=example.added_in,
         created_at=example.created_at,
         updated_at=example.updated_at,
+        vector=None if example.vector is None else np.frombuffer(example.vector, "<f4").tolist(),
     )

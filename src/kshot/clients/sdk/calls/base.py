@@ -119,8 +119,8 @@ def present(**fields: Any) -> dict[str, Any]:
 
 
 def reader(model: type[M]) -> Callable[[bytes], M]:
-    """Read a body as one model."""
-    return model.model_validate_json
+    """Read a body as one model; fields that a newer server has added, at any depth, are passed over."""
+    return lambda body: model.model_validate_json(body, extra="ignore")
 
 
 def page_params(cursor: str | None, **others: str | None) -> dict[str, str]:

@@ -44,7 +44,7 @@ def list_pools() -> Pages[PoolInfo]:
     """Iterate over all pools in alphabetical order, fetching pages as they are needed."""
 
     def read(body: bytes) -> tuple[list[PoolInfo], str | None]:
-        page = PoolList.model_validate_json(body)
+        page = reader(PoolList)(body)
         return page.data, page.next_cursor
 
     return Pages(
