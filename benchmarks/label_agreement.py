@@ -1,10 +1,10 @@
-"""Measure how often demonstrations carry the query's own label, per method, over a running HTTP service.
+"""Measure how often demonstrations carry the query's own label, per method and k, over a running service.
 
-    python benchmarks/label_agreement.py --dataset banking77 --queries 500
+    python benchmarks/label_agreement.py --dataset banking77 clinc150 stackoverflow20 snips --k 4 8 16
 
-Ingests the data set's train split, selects for the first test queries with every method and prints the share
+Ingests each data set's train split, selects for the first test queries with every method and prints the share
 of the k demonstrations whose label is the query's gold label, with 95 % bootstrap intervals over queries, the
-share of queries whose label appears at all, and latencies. No language model is involved.
+share of queries whose label appears at all, and latencies at the largest k. No language model is involved.
 """
 
 import sys
@@ -17,6 +17,7 @@ import json
 import os
 import tempfile
 import time
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,16 @@ import numpy as np
 from serving import Server
 
 DATA = Path(os.environ.get("KSHOT_TEST_DATA", "../shared/data"))
+LABEL_IN_META = {"snips": "intent"}
+"""Data sets whose outputs are no labels, and the metadata that is one."""
+
+
+@dataclass(frozen=True)
+class Measured:
+    """One method at one k: shares per query, and milliseconds per request."""
+
+    shares: "np.ndarray[Any, np.dtype[np.float64]]"
+    took_ms: "np.ndarray[Any, np.dtype[np.float64]]"
 
 
 def main() -> None:
@@ -32,53 +43,72 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--dataset", default="banking77")
+    parser.add_argument("--dataset", nargs="+", default=["banking77"])
     parser.add_argument("--queries", type=int, default=500)
-    parser.add_argument("--k", type=int, default=8)
+    parser.add_argument("--k", type=int, nargs="+", default=[8])
+    parser.add_argument("--methods", nargs="+", help="default: all")
     parser.add_argument("--threads", type=int, default=os.cpu_count() or 1)
     options = parser.parse_args()
-    train, test = (read(DATA / options.dataset / f"{split}.jsonl") for split in ("train", "test"))
-    test = test[: options.queries]
-    with tempfile.TemporaryDirectory(prefix="kshot-bench-") as folder:
-        server = Server(Path(folder), options.threads)
-        try:
-            measure(server, train, test, options)
-        finally:
-            server.close()
+    for dataset in options.dataset:
+        train, test = (read(dataset, split) for split in ("train", "test"))
+        with tempfile.TemporaryDirectory(prefix="kshot-bench-") as folder:
+            server = Server(Path(folder), options.threads)
+            try:
+                measure(server, dataset, train, test[: options.queries], options)
+            finally:
+                server.close()
 
 
-def read(path: Path) -> list[dict[str, Any]]:
-    """Read a split."""
-    with path.open(encoding="utf-8") as file:
-        return [json.loads(line) for line in file]
+def read(dataset: str, split: str) -> list[dict[str, str]]:
+    """Read a split: ids, inputs and labels."""
+    field = LABEL_IN_META.get(dataset)
+    with (DATA / dataset / f"{split}.jsonl").open(encoding="utf-8") as file:
+        rows = [json.loads(line) for line in file]
+    return [
+        {"id": r["id"], "inputs": r["input"], "outputs": r["meta"][field] if field else r["output"]}
+        for r in rows
+    ]
 
 
 def measure(
-    server: Server, train: list[dict[str, Any]], test: list[dict[str, Any]], options: argparse.Namespace
+    server: Server,
+    dataset: str,
+    train: list[dict[str, str]],
+    test: list[dict[str, str]],
+    options: argparse.Namespace,
 ) -> None:
-    """Ingest, select with every method, print a row each."""
-    took_s = server.ingest(
-        "bench", [{"id": r["id"], "inputs": r["input"], "outputs": r["output"]} for r in train]
-    )
-    print(f"{options.dataset}: {len(train)} rows over HTTP in {took_s:.1f} s ({len(train) / took_s:.0f}/s)")
-    methods = [one["name"] for one in server.client.get("/v1/selectors").json()["data"]]
-    print("| method | share with the gold label (95 %) | queries with any | p50 ms | p99 ms |")
-    print("| --- | --- | --- | --- | --- |")
+    """Ingest, select with every method at every k, print a row per method."""
+    took_s = server.ingest("bench", train)
+    print(f"\n{dataset}: {len(train)} rows over HTTP in {took_s:.1f} s ({len(train) / took_s:.0f}/s)\n")
+    known = [one["name"] for one in server.client.get("/v1/selectors").json()["data"]]
+    methods = options.methods or known
+    print("| method |" + "".join(f" k = {k} | any |" for k in options.k) + " p50 ms | p99 ms |")
+    print("| --- |" + " --- |" * (2 * len(options.k) + 2))
     for method in sorted(methods, key=lambda name: (name != "random", name)):
-        shares, took_ms = [], []
-        for number, row in enumerate(test):
-            body = {"inputs": row["input"], "k": options.k, "method": method, "seed": number}
-            started = time.perf_counter()
-            reply = server.client.post("/v1/pools/bench/select", json=body)
-            took_ms.append((time.perf_counter() - started) * 1000)
-            reply.raise_for_status()
-            labels = [one["label"] for one in reply.json()["demonstrations"]]
-            shares.append(np.mean([label == row["output"] for label in labels]))
-        low, high = interval(np.array(shares))
-        p50, p99 = np.percentile(took_ms, (50, 99))
-        found = f"{np.mean(shares):.3f} ({low:.3f} to {high:.3f}) | {np.mean(np.array(shares) > 0):.3f}"
-        print(f"| {method} | {found} | {p50:.1f} | {p99:.1f} |")
-    print(f"memory after {len(methods) * len(test):,} queries: {server.memory_mb()} MB")
+        cells = []
+        for k in options.k:
+            done = asked(server, method, k, test)
+            low, high = interval(done.shares)
+            cells.append(
+                f"{done.shares.mean():.3f} ({low:.3f} to {high:.3f}) | {(done.shares > 0).mean():.3f}"
+            )
+        p50, p99 = np.percentile(done.took_ms, (50, 99))
+        print(f"| {method} | {' | '.join(cells)} | {p50:.1f} | {p99:.1f} |", flush=True)
+    print(f"\nmemory after {len(methods) * len(options.k) * len(test):,} queries: {server.memory_mb()} MB")
+
+
+def asked(server: Server, method: str, k: int, test: list[dict[str, str]]) -> Measured:
+    """Select for every test row."""
+    shares, took_ms = [], []
+    for number, row in enumerate(test):
+        body = {"inputs": row["inputs"], "k": k, "method": method, "seed": number}
+        started = time.perf_counter()
+        reply = server.client.post("/v1/pools/bench/select", json=body)
+        took_ms.append((time.perf_counter() - started) * 1000)
+        reply.raise_for_status()
+        labels = [one["label"] for one in reply.json()["demonstrations"]]
+        shares.append(np.mean([label == row["outputs"] for label in labels]))
+    return Measured(np.array(shares), np.array(took_ms))
 
 
 def interval(shares: "np.ndarray[Any, np.dtype[np.float64]]") -> tuple[float, float]:
