@@ -34,7 +34,8 @@ def snapshot(version: int, *seqs: int) -> Any:
 
 class Loader:
     def __init__(self, *absent: int, text: str = "a") -> None:
-        self.absent, self.text, self.asked = absent, text, []
+        self.absent, self.text = absent, text
+        self.asked: list[list[int]] = []
 
     def __call__(self, seqs: Sequence[int]) -> list[Shown]:
         self.asked.append(list(seqs))
