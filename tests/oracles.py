@@ -128,3 +128,64 @@ def reciprocal_rank_fusion(rankings, weights, rank_constant):
         for rank, i in enumerate(held, start=1):
             fused[i] += weight / (rank_constant + rank)
     return [fused[i] for i in range(len(fused))]
+
+
+def dependency_subtrees(labels, heads, max_nodes):
+    """Try every set of words; keep those in which all but one hang on another of the set."""
+    found = []
+    for size in range(1, max_nodes + 1):
+        for chosen in itertools.combinations(range(len(labels)), size):
+            tops = [word for word in chosen if heads[word] not in chosen or heads[word] == word]
+            if len(tops) == 1:
+
+                def subtree(top, chosen=chosen):
+                    below = [word for word in chosen if heads[word] == top and word != top]
+                    return (labels[top], tuple(sorted(subtree(word) for word in below)))
+
+                found.append(subtree(tops[0]))
+    return found
+
+
+def posterior_variance(vectors, queries, rows, noise):
+    """Variance left at the queries after noisy observations of rows, by the closed form."""
+    total = float((queries * queries).sum())
+    if not rows:
+        return total
+    X = vectors[rows]
+    weights = np.linalg.solve(X @ X.T + noise * np.eye(len(rows)), X @ queries.T)
+    return total - float(((X @ queries.T) * weights).sum())
+
+
+def greedy_posterior_variance(vectors, queries, k, noise, *, repeats=False):
+    """Observe whichever row leaves the least variance, each computed from scratch."""
+    chosen: list[int] = []
+    while len(chosen) < k:
+        left = [i for i in range(len(vectors)) if repeats or i not in chosen]
+        chosen.append(min(left, key=lambda i: (posterior_variance(vectors, queries, [*chosen, i], noise), i)))
+    return chosen
+
+
+def coverage_within(partial_scores, lengths, max_tokens):
+    """Return the largest coverage of any set of rows within a budget, negative scores counting as 0."""
+    rows = range(len(partial_scores))
+    fitting = [
+        s for m in range(len(rows) + 1) for s in itertools.combinations(rows, m)
+        if sum(lengths[i] for i in s) <= max_tokens
+    ]  # fmt: skip
+    return max(
+        sum(max([0.0, *(partial_scores[z][i] for z in s)]) for i in range(len(partial_scores[0])))
+        for s in fitting
+    )
+
+
+def curriculum(relevance, difficulty, k):
+    """Cut the rows into bins by difficulty; each takes its best row, or one just as hard as its ends."""
+    ordered = sorted(range(len(relevance)), key=lambda i: (difficulty[i], i))
+    count = min(k, len(ordered))
+    chosen: list[int] = []
+    for number in range(count):
+        part = ordered[number * len(ordered) // count : (number + 1) * len(ordered) // count]
+        low, high = difficulty[part[0]], difficulty[part[-1]]
+        left = [i for i in ordered if low <= difficulty[i] <= high and i not in chosen]
+        chosen.append(max(left, key=lambda i: (relevance[i], -i)))
+    return chosen

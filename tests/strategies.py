@@ -9,6 +9,7 @@ from hypothesis.extra.numpy import arrays
 from kshot.arrays import Candidates, Moments, Signal, unit_rows
 
 SIGNALS = tuple(Signal)
+LABEL_NAMES = ("billing", "delivery", "login", "returns", "set up")
 
 
 def grid(shape: Any, low: int, high: int, step: float = 1.0) -> st.SearchStrategy[Any]:
@@ -32,7 +33,10 @@ def candidate_sets(draw, min_size=1, max_size=12, max_tokens=5):
             draw(st.sampled_from([np.float32, np.float64]))
         ),
         bm25=draw(grid(n, 0, 4, 0.5)),
+        structure_scores=draw(grid((n, draw(st.integers(0, 4))), 0, 2, 1 / 4)).astype(np.float64),
         labels=draw(grid(n, -1, 3)).astype(np.int64),
+        label_names=LABEL_NAMES,
+        difficulty=draw(grid(n, 0, 4)),
         lengths=draw(grid(n, 0, 40)).astype(np.int64),
         moments=moments,
     )
@@ -51,8 +55,11 @@ def random_candidates(seed, n, d=8, n_tokens=6, n_labels=3):
         partial_scores=rng.random((n, n_tokens)) / n_tokens,
         bm25=rng.gamma(2.0, size=n),
         labels=rng.integers(0, n_labels, size=n),
+        label_names=LABEL_NAMES,
         lengths=rng.integers(5, 60, size=n),
         moments={signal: Moments(rng.random(), 0.1 + rng.random()) for signal in SIGNALS},
+        difficulty=rng.random(n),
+        structure_scores=rng.random((n, 3)) * (rng.random((n, 3)) < 0.5),
     )
 
 
@@ -69,7 +76,10 @@ def rearranged(candidates, order):
         vectors=take(candidates.vectors),
         partial_scores=take(candidates.partial_scores),
         bm25=take(candidates.bm25),
+        structure_scores=take(candidates.structure_scores),
         labels=take(candidates.labels),
+        label_names=candidates.label_names,
+        difficulty=take(candidates.difficulty),
         lengths=take(candidates.lengths),
         moments=candidates.moments,
     )

@@ -4,8 +4,8 @@ Everything here is checked when it is built, so that an algorithm may trust its 
 are finite, dtypes are the documented ones. float32 is stored, float64 sums.
 """
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from types import MappingProxyType
 from typing import Any, TypeAlias
@@ -29,10 +29,16 @@ class Feature(StrEnum):
     """Sentence vectors of the candidates and of the query."""
     TOKENS = "tokens"
     """``partial_scores``: the weighted best match of every query token in every candidate."""
+    IDF = "idf"
+    """``partial_scores`` in which rare tokens weigh more; beside `TOKENS`, where all weigh the same."""
     LEXICAL = "lexical"
     """``bm25``: the BM25 score of every candidate."""
+    STRUCTURES = "structures"
+    """``structure_scores``: what each structure of the query counts in every candidate that has it."""
     LABELS = "labels"
-    """``labels``: one integer code per candidate."""
+    """``labels``: one integer code per candidate, and ``label_names``, what the codes stand for."""
+    DIFFICULTY = "difficulty"
+    """``difficulty``: how hard each candidate is."""
     MOMENTS = "moments"
     """``moments``: mean and standard deviation of each signal over the pool's fixed sample."""
 
@@ -109,6 +115,20 @@ def unit_rows(vectors: ArrayLike) -> Float32s:
     return unit
 
 
+_PER_ROW = (
+    "rows",
+    "relevance",
+    "vectors",
+    "partial_scores",
+    "bm25",
+    "structure_scores",
+    "labels",
+    "difficulty",
+    "lengths",
+)
+"""Fields of `Candidates` that have one entry per candidate."""
+
+
 @dataclass(frozen=True, slots=True)
 class Candidates:
     """The shortlist for one query: parallel arrays over n rows, in ascending row order.
@@ -129,8 +149,15 @@ class Candidates:
         ``w_i * max_j cos(x_i, z_j)`` for the L query tokens with positive weight; the weights sum to 1, so
         that a row's sum is its BSR. L is 0 for a query of special tokens only.
     bm25 : float64 array, shape (n,), or None
+    structure_scores : float64 array, shape (n, S), or None
+        What each of S structures (word sequences, subtrees, ...) of the query counts in each row; 0 where
+        the row does not have it. S is 0 if no row has any.
     labels : int64 array, shape (n,), or None
         Codes >= 0; -1 where the example has no label.
+    label_names : sequence of str, or None
+        ``label_names[code]`` is the label of a code; there may be names that no candidate has.
+    difficulty : float64 array, shape (n,), or None
+        Larger is harder, in any unit; NaN where it is unknown.
     lengths : int64 array, shape (n,), or None
         Prompt tokens per demonstration.
     moments : mapping from `Signal` to `Moments`
@@ -142,7 +169,10 @@ class Candidates:
     vectors: Float32s | None = None
     partial_scores: Floats | None = None
     bm25: Float64s | None = None
+    structure_scores: Float64s | None = None
     labels: Int64s | None = None
+    label_names: Sequence[str] | None = None
+    difficulty: Float64s | None = None
     lengths: Int64s | None = None
     moments: Mapping[Signal, Moments] = field(default_factory=lambda: MappingProxyType({}))
 
@@ -159,16 +189,25 @@ class Candidates:
             d = len(self.query_vector)
         if self.vectors is not None:
             require_shape("vectors", self.vectors, (n, d))
-        if self.partial_scores is not None:
-            require_shape("partial_scores", self.partial_scores, (n, None))
-            require_finite("partial_scores", self.partial_scores)
-        for name in ("bm25", "labels", "lengths"):
+        for name in ("partial_scores", "structure_scores"):
+            part = getattr(self, name)
+            if part is not None:
+                require_shape(name, part, (n, None))
+                require_finite(name, part)
+        for name in ("bm25", "labels", "difficulty", "lengths"):
             part = getattr(self, name)
             if part is not None:
                 require_shape(name, part, (n,))
+        if self.difficulty is not None and np.isinf(self.difficulty).any():
+            raise InvalidShape("difficulty holds an infinity; allowed are finite numbers and NaN for unknown")
 
     def __len__(self) -> int:
         return len(self.rows)
+
+    def take(self, indices: Int64s) -> "Candidates":
+        """Return some of the candidates, ``indices`` ascending; what belongs to the query stays as it is."""
+        per_row = {name: getattr(self, name) for name in _PER_ROW}
+        return replace(self, **{name: part[indices] for name, part in per_row.items() if part is not None})
 
 
 @dataclass(frozen=True, slots=True)

@@ -127,6 +127,25 @@ class Selection:
     demonstrations: list[dict[str, Any]]
     query: Content | None = None
     abstained: bool = False
+    #: Cosine of the query to the nearest example that could have been chosen; None if there was none, or no
+    #: vector to compare with.
+    best_similarity: float | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CoverageGap:
+    """A query, or several equal ones, whose nearest example was too far away."""
+
+    #: None where the pool keeps no queries; then every selection is a gap of its own.
+    query: Content | None
+    #: How many selections had it.
+    count: int
+    #: The lowest of theirs.
+    best_similarity: float
+    first_at: datetime
+    last_at: datetime
+    #: One of them: the first by id.
+    selection_id: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -157,6 +157,56 @@ def test_a_query_of_fields_and_a_method_with_parameters_are_json(data):
     assert "diversity" in shown.out
 
 
+def test_an_explanation_draws_what_each_demonstration_covers(data):
+    run = Run("select", "tickets", "my parcel", "-k", "2", "-m", "similarity", "--explain", "--data", data)
+    lines = run.out.splitlines()
+    top = next(place for place, line in enumerate(lines) if line.split() == ["my", "parcel"])
+    first, second = (line.split() for line in lines[top + 1 : top + 3])
+    assert (first[:2], second[:2]) == (["1", "t2"], ["2", "t1"])
+    assert second[-2:] == ["1.0*", "1.0"], "t1 has both words"
+    assert first[-1] == "1.0*", "of equals the first"
+    assert "100% of the query" in run.out
+    programs = Run("select", "tickets", "my parcel", "-k", "2", "--explain", "--json", "--data", data)
+    tokens = programs.json["explain"]["coverage"]["tokens"]
+    assert [token["text"] for token in tokens] == ["my", "parcel"]
+
+
+def test_an_explanation_without_token_vectors_has_no_map(tmp_path):
+    data = tmp_path / "own"
+    with kshot.LocalClient(data) as client:
+        client.create_pool("own", embedder={"type": "external", "dimension": 2})
+        client.upsert("own", [{"id": "a", "inputs": "x y", "outputs": "z", "vector": [1.0, 0.0]}])
+    run = Run("select", "own", "x", "-m", "bm25", "--explain", "--data", data)
+    assert run.code == 0
+    assert "came close" in run.out
+    assert "of the query" not in run.out
+
+
+def test_gaps_are_listed_the_worst_first(data):
+    none = Run("pool", "gaps", "tickets", "--data", data)
+    assert (none.code, none.out, none.err) == (0, "", "no gaps in pool tickets\n")
+    for query in ("zyxwv", "qqq jjj", "zyxwv", "where is my parcel"):
+        chosen = Run("select", "tickets", query, "-m", "similarity", "--data", data)
+        assert ("coverage_gap" in chosen.err) == (query != "where is my parcel")
+    listed = Run("pool", "gaps", "tickets", "--data", data, "--json").json
+    assert {gap["query"]: gap["count"] for gap in listed} == {"zyxwv": 2, "qqq jjj": 1}
+    assert listed[0]["best_similarity"] <= listed[1]["best_similarity"]
+    shown = Run("pool", "gaps", "tickets", "--limit", "1", "--data", data)
+    assert listed[0]["query"] in shown.out
+    assert listed[1]["query"] not in shown.out
+    assert "--limit" in shown.err
+    assert Run("pool", "gaps", "tickets", "--below", "-1", "--data", data, "--json").json == []
+    assert Run("pool", "gaps", "tickets", "--below", "2", "--data", data).code == 2
+    assert Run("pool", "gaps", "absent", "--data", data).code == 1
+
+
+def test_a_gap_without_its_query_is_listed_all_the_same(data):
+    with kshot.LocalClient(data) as client:
+        client.update_pool("tickets", store_queries="none")
+        client.select("tickets", "zyxwv", durable=True)
+    assert "(not kept)" in Run("pool", "gaps", "tickets", "--data", data).out
+
+
 def test_a_filter_narrows_the_selection(data):
     condition = '{"field": "metadata.lang", "eq": "en"}'
     run = Run("select", "tickets", "parcel", "--filter", condition, "--json", "--data", data)

@@ -111,6 +111,23 @@ def test_every_layer_named_as_allowed_works_and_others_are_refused(embedder):
             embedder.encode(["a"], token_layer=layer)
 
 
+def test_several_layers_are_what_each_is_by_itself(embedder):
+    if embedder.token_layers is None:
+        with pytest.raises(InvalidParameter, match="no token vectors"):
+            embedder.encode_layers(TEXTS, [1])
+        return
+    layers = [embedder.token_layers, 0]
+    together = embedder.encode_layers(TEXTS, layers)
+    assert len(together) == 2
+    for layer, features in zip(layers, together, strict=True):
+        alone = embedder.encode(TEXTS, token_layer=layer)
+        np.testing.assert_allclose(features.tokens, alone.tokens, atol=1e-5)
+        np.testing.assert_array_equal(features.special, alone.special)
+        np.testing.assert_array_equal(features.offsets, alone.offsets)
+    with pytest.raises(InvalidParameter, match="allowed 0 to"):
+        embedder.encode_layers(TEXTS, [0, embedder.token_layers + 1])
+
+
 def test_a_text_of_a_megabyte_is_cut_and_flagged(embedder):
     features = embedder.encode(["short", "lorem ipsum " * 90_000], token_layer=layer_of(embedder))
     assert features.truncated.tolist() == [False, True]

@@ -45,17 +45,15 @@ class CountingEngine:
     def __init__(self):
         self.shapes = []
 
-    def run(self, input_ids, attention_mask, layer):
+    def run(self, input_ids, attention_mask, layers):
         assert input_ids.dtype == attention_mask.dtype == np.int64
         assert (input_ids[attention_mask == 0] == PAD).all()
         assert (np.diff(attention_mask, axis=1) <= 0).all()
         self.shapes.append(input_ids.shape)
         last = np.where(attention_mask == 1, input_ids, 0).max(axis=1)
         sentence = unit(np.stack([attention_mask.sum(axis=1), last], axis=1))
-        if layer is None:
-            return sentence, None
-        tokens = np.stack([np.ones_like(input_ids), input_ids, np.full_like(input_ids, layer)], axis=2)
-        return sentence, unit(tokens)
+        ones = np.ones_like(input_ids)
+        return sentence, [unit(np.stack([ones, input_ids, ones * layer], axis=2)) for layer in layers]
 
     def close(self):
         pass
@@ -142,23 +140,21 @@ def test_short_windows_are_not_padded_to_the_length_of_long_ones():
     assert [group.tolist() for group in groups] == [[0, 2, 4, 3], [1]]
 
 
-@given(st.lists(st.integers(0, 12), min_size=1, max_size=80), st.sampled_from([None, 0, 1]))
-def test_results_stand_where_their_windows_stand(counts, layer):
+@given(st.lists(st.integers(0, 12), min_size=1, max_size=80), st.sampled_from([[], [0], [1, 0]]))
+def test_results_stand_where_their_windows_stand(counts, layers):
     engine = CountingEngine()
     windows = WindowTokenizer(serialised(), 5).windows(
         [words(i % 40, i % 40 + c) for i, c in enumerate(counts)]
     )
-    sentences, tokens = run_windows(engine, windows, FACTS, layer)
+    sentences, tokens = run_windows(engine, windows, FACTS, layers)
     for w in range(len(windows.texts)):
         ids = windows.token_ids[windows.starts[w] : windows.starts[w + 1]]
         np.testing.assert_allclose(sentences[w], unit(np.array([len(ids), ids.max()])), atol=1e-6)
-    if layer is None:
-        assert tokens is None
-    else:
-        assert tokens is not None
-        ones = np.ones(len(windows.token_ids))
+    assert len(tokens) == len(layers)
+    ones = np.ones(len(windows.token_ids))
+    for layer, states in zip(layers, tokens, strict=True):
         np.testing.assert_allclose(
-            tokens, unit(np.stack([ones, windows.token_ids, ones * layer], 1)), atol=1e-6
+            states, unit(np.stack([ones, windows.token_ids, ones * layer], 1)), atol=1e-6
         )
 
 
@@ -175,8 +171,8 @@ def test_a_text_of_several_windows_has_their_mean_weighted_by_tokens(embedder):
 
 def test_windows_that_cancel_out_leave_the_first_one(embedder):
     class Opposites(CountingEngine):
-        def run(self, input_ids, attention_mask, layer):
-            return np.where(input_ids[:, 1:2] == 10, 1.0, -1.0).astype(np.float32) * np.eye(2)[:1], None
+        def run(self, input_ids, attention_mask, layers):
+            return np.where(input_ids[:, 1:2] == 10, 1.0, -1.0).astype(np.float32) * np.eye(2)[:1], []
 
     opposites = SentenceTransformerEmbedder(
         engine=Opposites(), tokenizer=WindowTokenizer(serialised(), 3), facts=FACTS, fingerprint="opposites@0"

@@ -13,6 +13,7 @@ from kshot.clients.sdk.selection import Selection
 from kshot.errors import InvalidInput, PoolNotFound
 from kshot.schemas.examples import ExampleIn
 from kshot.schemas.selections import SelectRequest
+from kshot.schemas.tuning import TuneRequest
 from tests.test_clients import replies
 
 
@@ -30,6 +31,8 @@ def body_of(call: Call[Any]) -> Any:
         (pools.update_pool("a", token_layer=4), "PATCH", "/v1/pools/a"),
         (pools.delete_pool("a"), "DELETE", "/v1/pools/a"),
         (pools.pool_stats("a"), "GET", "/v1/pools/a/stats"),
+        (pools.gaps("a").page(None), "GET", "/v1/pools/a/gaps"),
+        (pools.tune_pool("a"), "POST", "/v1/pools/a/tune"),
         (examples.upsert_batch("a", [b"{}"], "none"), "POST", "/v1/pools/a/examples"),
         (examples.get_example("a", "x"), "GET", "/v1/pools/a/examples/x"),
         (examples.list_examples("a").page(None), "GET", "/v1/pools/a/examples"),
@@ -79,6 +82,7 @@ def test_a_select_sends_only_what_was_given():
         "inputs": "q",
         "seed": 0,
         "explain": False,
+        "exact": False,
         "durable": False,
     }
 
@@ -196,3 +200,41 @@ def test_what_a_newer_server_adds_to_a_pool_is_passed_over(place):
         pools.list_pools().page(None).read(json.dumps({"data": [described], "next_cursor": None}).encode())
     )
     assert [pool.name for pool in listed] == ["a"]
+
+
+@pytest.mark.parametrize(
+    ("options", "sent"),
+    [
+        ({"stable": 3}, {"stable": {"k": 3}}),
+        ({"stable": {"k": 3, "block_tokens": 16}}, {"stable": {"k": 3, "block_tokens": 16}}),
+        ({"sticky": 8}, {"sticky": {"clusters": 8}}),
+        ({"distinct": 0.9}, {"distinct": {"similarity": 0.9}}),
+        ({"distinct": {"content": False}}, {"distinct": {"content": False}}),
+        ({"adaptive": 0.01}, {"adaptive": {"min_gain_per_token": 0.01}}),
+        ({"exact": True, "deadline_ms": 40}, {"exact": True, "deadline_ms": 40}),
+    ],
+)
+def test_a_number_stands_for_the_one_field_that_matters(options, sent):
+    body = body_of(selections.select("a", "q", **options))
+    assert {name: body[name] for name in sent} == sent
+    SelectRequest.model_validate_json(json.dumps(body))
+
+
+@pytest.mark.parametrize(
+    ("options", "body"),
+    [
+        ({}, {"apply": False}),
+        ({"layers": ()}, {"apply": False, "layers": []}),
+        (
+            {"apply": True, "queries": 60, "k": 4, "layers": range(2), "exclude_splits": ["dev"], "seed": 3},
+            {"apply": True, "queries": 60, "k": 4, "layers": [0, 1], "exclude_splits": ["dev"], "seed": 3},
+        ),
+    ],
+)
+def test_tuning_sends_only_what_was_given(options, body):
+    call = pools.tune_pool("a", **options)
+    assert body_of(call) == body
+    assert call.creates
+    TuneRequest.model_validate_json(json.dumps(body))
+    with pytest.raises(InvalidInput, match="wanted a list"):
+        pools.tune_pool("a", exclude_splits="test")

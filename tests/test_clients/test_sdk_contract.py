@@ -26,6 +26,8 @@ from kshot.errors import (
     SelectionNotFound,
     UnknownSelector,
 )
+from kshot.schemas.operations import JobInfo
+from kshot.schemas.tuning import TuneResult
 from kshot.server.bootstrap import build_app
 from kshot.server.settings import Settings
 from tests.test_clients.adapters import Awaited
@@ -359,6 +361,39 @@ def test_a_recorded_selection_can_be_looked_up(client, pool):
         client.get_selection(str(uuid.uuid4()))
 
 
+def test_an_explanation_says_which_words_each_demonstration_covers(client, pool):
+    chosen = client.select(pool, "my parcel", k=2, method="similarity", explain=True)
+    found = chosen.explain.coverage
+    assert [token.text for token in found.tokens] == ["my", "parcel"]
+    assert [one.id for one in found.demonstrations] == ids_of(chosen)
+    assert all(len(one.scores) == 2 for one in found.demonstrations)
+    assert [(token.similarity, token.covered) for token in found.tokens] == [(1.0, True), (1.0, True)]
+
+
+def test_queries_that_nothing_comes_close_to_are_listed(client, pool):
+    assert list(client.gaps(pool)) == []
+    client.select(pool, "zyxwv", method="similarity")
+    near = client.select(pool, "where is my parcel", method="similarity")
+    gap = client.select(pool, "zyxwv", method="similarity", durable=True)
+    assert [notice.code for notice in gap.warnings] == ["fewer_than_k", "coverage_gap"]
+    (found,) = client.gaps(pool)
+    assert (found.query, found.count) == ("zyxwv", 2)
+    best = client.get_selection(gap.selection_id).best_similarity
+    assert found.best_similarity == best < 0.35
+    assert client.get_selection(near.selection_id).best_similarity == pytest.approx(1.0)
+    assert [one.query for one in client.gaps(pool, below=best + 1e-9)] == ["zyxwv"]
+    assert list(client.gaps(pool, below=best)) == []
+    stats = client.pool_stats(pool)
+    assert (stats.selections, stats.gaps) == (3, 2)
+    client.update_pool(pool, select={"gap_below": -1.0})
+    assert list(client.gaps(pool)) == []
+    assert client.pool_stats(pool).gaps == 0
+    with pytest.raises(InvalidInput):
+        list(client.gaps(pool, below=2.0))
+    with pytest.raises(PoolNotFound):
+        list(client.gaps("absent"))
+
+
 def test_a_batch_answers_in_order_and_a_bad_query_fails_alone(client, pool):
     bad = kshot.SelectRequest(inputs="money", method="nearest")
     special = kshot.SelectRequest(inputs="app", k=1, method="similarity")
@@ -409,6 +444,31 @@ def test_a_change_of_the_embed_template_is_a_job_that_can_be_followed(client, po
     assert client.get_job(changed.job_id).state == "succeeded"
     assert client.cancel_job(changed.job_id).state == "succeeded"
     assert client.select(pool, "parcel", k=5).usage.eligible == 5
+
+
+def test_a_pool_is_tuned_by_its_labels(client, empty_pool):
+    # The label stands in one word among many that all labels share.
+    rows = [(f"the box of {('red', 'blue', 'green')[i % 3]} number{i} came", "rbg"[i % 3]) for i in range(60)]
+    client.upsert(empty_pool, rows)
+    started = client.tune_pool(empty_pool, apply=True, layers=[])
+    assert (started.kind, started.pool) == ("tune", empty_pool)
+    seen: list[JobInfo] = []
+    done = client.wait_job(started.id, timeout_s=60, on_progress=seen.append)
+    assert seen[-1] == done
+    result = TuneResult.model_validate(done.result)
+    assert (result.queries, result.rows, result.labels) == (60, 60, 3)
+    kept = client.get_pool(empty_pool).settings.select.params.get("fused", {})
+    assert kept == ({} if result.after is None else result.after.weights)
+    assert result.applied == (result.after is not None)
+
+
+def test_a_pool_without_enough_labels_is_not_tuned(client, pool):
+    with pytest.raises(InvalidInput, match="wanted 50"):
+        client.tune_pool(pool)
+    with pytest.raises(InvalidParameter, match="allowed 0 to 1"):
+        client.tune_pool(pool, layers=[9])
+    with pytest.raises(PoolNotFound):
+        client.tune_pool("absent")
 
 
 def test_an_unknown_job_is_not_found(client):

@@ -8,6 +8,7 @@ from numpy.testing import assert_allclose, assert_array_equal
 from pydantic import TypeAdapter
 
 from kshot.arrays import Feature, Picks, Signal
+from kshot.errors import InvalidInput
 from kshot.index import candidates as candidates_module
 from kshot.index.candidates import QueryFeatures, prepare, shortlist_depth, similarities
 from kshot.index.snapshot import Exclusions
@@ -22,7 +23,8 @@ pytestmark = pytest.mark.usefixtures("without_fsync")
 ADAPTER: TypeAdapter[Filter] = TypeAdapter(Filter)
 N = 1500
 VOCABULARY = [f"w{i}" for i in range(60)]
-ALL = frozenset(Feature)
+# Structures change which rows are candidates, and idf how tokens are weighed; they have tests of their own.
+ALL = frozenset(Feature) - {Feature.STRUCTURES, Feature.IDF}
 
 
 @dataclass(frozen=True)
@@ -111,10 +113,10 @@ def assert_parts_are_exact(snapshot, found):
     assert_allclose(found.bm25, signals[Signal.BM25], rtol=1e-12)
     assert_array_equal(found.vectors, snapshot.dense.vectors[found.rows])
     assert_array_equal(found.query_vector, QUERY.vector)
-    label = snapshot.field_to_column["label"]
-    assert [None if code < 0 else label.values[code] for code in found.labels] == [
+    assert [None if code < 0 else found.label_names[code] for code in found.labels] == [
         "abc"[(row + 1) % 3] if (row + 1) % 5 else None for row in found.rows
     ]
+    assert found.difficulty.tolist() == [len(TEXTS[row].split()) for row in found.rows]
 
 
 def test_a_shortlist_holds_the_true_best_of_each_source(snapshot):
@@ -150,7 +152,7 @@ def test_a_shortlist_says_of_a_row_what_the_whole_pool_says(snapshot, monkeypatc
     place = some.rows
     assert_allclose(some.relevance, every.relevance[place], atol=1e-6)
     assert_allclose(some.partial_scores, every.partial_scores[place], atol=1e-6)
-    for part in ("vectors", "bm25", "labels"):
+    for part in ("vectors", "bm25", "labels", "difficulty"):
         assert_array_equal(getattr(some, part), getattr(every, part)[place])
     assert some.moments == every.moments
 
@@ -197,6 +199,28 @@ def test_words_alone_give_the_picks_of_the_whole_pool(tmp_path, monkeypatch, tex
     assert {k: picks(k) for k in whole} == whole
 
 
+def test_difficulty_is_the_number_in_the_field_and_unknown_without_one(tmp_path):
+    levels = [3, 1.5, "hard", None, True, 10**400]
+    headers = [header(i + 1, metadata={"level": level}) for i, level in enumerate(levels)]
+    snapshot = published(tmp_path, headers).snapshot
+    found = gather(snapshot, QUERY, eligible_rows(snapshot), Asking(), 3, "metadata.level")
+    assert_array_equal(found.difficulty, [3, 1.5, np.nan, np.nan, np.nan, np.finfo(np.float64).max])
+    others = eligible_rows(snapshot, {"field": "metadata.level", "in": ["hard", True]})
+    for eligible, field in ((others, "metadata.level"), (eligible_rows(snapshot), "metadata.lvl")):
+        with pytest.raises(InvalidInput, match=f"no eligible example has a number in '{field}'"):
+            gather(snapshot, QUERY, eligible, Asking(), 3, field)
+
+
+def test_numbers_of_a_field_are_those_of_the_snapshot_at_hand(tmp_path):
+    index = published(tmp_path, [header(1, metadata={"level": 1})])
+    older = index.snapshot
+    assert older.numbers("metadata.level").tolist() == [1]
+    index.append(embed([2], ["x"]))
+    index.publish(PoolChanges(2, [], [header(2, metadata={"level": 2})]))
+    assert index.snapshot.numbers("metadata.level").tolist() == [1, 2]
+    assert older.numbers("metadata.level").tolist() == [1]
+
+
 def test_moments_are_those_of_the_sample(snapshot):
     found = gather(snapshot, QUERY, eligible_rows(snapshot), Asking(), 8)
     assert set(found.moments) == set(Signal)
@@ -215,7 +239,7 @@ def test_bsr_moments_are_those_of_a_direct_computation(snapshot):
     assert (found.mean, found.std) == (float(direct.mean()), float(direct.std()))
 
 
-@pytest.mark.parametrize("feature", list(Feature))
+@pytest.mark.parametrize("feature", sorted(ALL))
 def test_nothing_is_computed_that_is_not_asked_for(snapshot, feature):
     found = gather(snapshot, QUERY, eligible_rows(snapshot), Asking(ALL - {feature}), 8)
     part = {
@@ -223,6 +247,7 @@ def test_nothing_is_computed_that_is_not_asked_for(snapshot, feature):
         Feature.TOKENS: found.partial_scores,
         Feature.LEXICAL: found.bm25,
         Feature.LABELS: found.labels,
+        Feature.DIFFICULTY: found.difficulty,
     }
     if feature is Feature.MOMENTS:
         assert not found.moments
@@ -259,7 +284,7 @@ def test_an_empty_pool_has_no_candidates(tmp_path):
     snapshot = published(tmp_path, []).snapshot
     found = gather(snapshot, QUERY, eligible_rows(snapshot), Asking(), 3)
     assert len(found) == 0
-    assert found.labels.tolist() == found.bm25.tolist() == []
+    assert found.labels.tolist() == found.bm25.tolist() == list(found.label_names) == []
     assert (found.vectors, found.partial_scores, dict(found.moments)) == (None, None, {})
 
 

@@ -7,7 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.testing import assert_allclose
 
-from kshot.index.lexical import LexicalCache, LexicalWriter, words
+from kshot.index.lexical import LexicalCache, LexicalWriter
+from kshot.structures import words
 from tests import oracles
 
 WORDS = st.sampled_from(["a", "b", "c", "dd", "rare"])
@@ -16,8 +17,7 @@ TEXTS = st.lists(WORDS, max_size=6).map(" ".join)
 
 def written(texts):
     writer = LexicalWriter()
-    for row, text in enumerate(texts):
-        writer.put(row, text)
+    writer.put(range(len(texts)), texts)
     return writer
 
 
@@ -63,7 +63,7 @@ def test_rows_that_are_dead_or_come_later_do_not_change_an_index():
     writer = written(["a b", "a", "c"])
     index = writer.build(np.array([True, False, True]))
     before = index.scores("a b c new")
-    writer.put(3, "a new word")
+    writer.put([3], ["a new word"])
     assert index.scores("a b c new").tolist() == before.tolist()
     assert_allclose(before[[0, 2]], oracles.lucene([["a", "b"], ["c"]], ["a", "b", "c"]))
     assert before[1] == 0

@@ -11,10 +11,10 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 from numpy.testing import assert_array_equal
 
-from kshot.index.lexical import words
 from kshot.index.pool import PoolIndex
 from kshot.index.store import Store
 from kshot.records import NewExample, Status
+from kshot.structures import words
 from tests import oracles
 from tests.test_index.builders import embed, fields_of_row, tokens_of, vector_of
 

@@ -1,6 +1,8 @@
 """BM25 scores and the method that ranks by them."""
 
+import json
 import math
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -9,13 +11,14 @@ from hypothesis import strategies as st
 from scipy.sparse import csc_array
 
 from kshot.arrays import Candidates
-from kshot.errors import InvalidParameter
+from kshot.errors import InvalidParameter, InvalidShape
 from kshot.selectors import Bm25Matrix, bm25_contributions, bm25_scores
 from kshot.selectors.bm25 import Bm25
 from tests import oracles
 
 WORDS = [f"w{i}" for i in range(40)]
 RNG = np.random.default_rng(0)
+RANK_BM25 = json.loads((Path(__file__).parent / "golden" / "rank_bm25.json").read_text())
 
 
 def thirty_documents():
@@ -30,6 +33,26 @@ def test_thirty_documents_score_as_the_okapi_formula_says(parameters):
     for query in (["w3", "w17"], ["w0"], ["w0", "w1", "w2", "w39", "unknown"], ["w5", "w5", "w5"]):
         scores = bm25_scores(documents, query, **parameters)
         np.testing.assert_allclose(scores, oracles.okapi(documents, query, **parameters), rtol=0, atol=1e-9)
+
+
+@pytest.mark.parametrize(
+    "case", RANK_BM25["cases"], ids=lambda case: f"{case['query'][:20]} {case['parameters']}"
+)
+def test_thirty_documents_score_as_in_rank_bm25(case):
+    documents = [document.split() for document in RANK_BM25["documents"]]
+    scores = bm25_scores(documents, case["query"].split(), **case["parameters"])
+    np.testing.assert_allclose(scores, case["scores"], rtol=0, atol=1e-9)
+
+
+@pytest.mark.parametrize("variant", ["okapi", "lucene"])
+def test_lengths_of_documents_make_up_for_terms_that_are_not_counted(variant):
+    counts = csc_array(np.array([[2.0, 1, 0], [0, 1, 4], [1, 0, 0]]))
+    whole = bm25_contributions(counts, variant=variant).toarray()
+    # The last term is in one document of three, so its idf is not the floor, which all terms decide.
+    part = bm25_contributions(counts[:, [2]], variant=variant, lengths=[3, 5, 1]).toarray()
+    assert np.array_equal(part, whole[:, [2]])
+    with pytest.raises(InvalidShape, match=r"lengths has shape \(2,\), wanted \(3\)"):
+        bm25_contributions(counts, variant=variant, lengths=[1, 2])
 
 
 def test_thirty_documents_score_as_the_lucene_formula_says():

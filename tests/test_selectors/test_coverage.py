@@ -90,6 +90,14 @@ def test_own_scores_join_in_as_in_the_loop(seed):
     assert picks.diagnostics["resets"] == resets
 
 
+def test_another_relevance_may_take_the_place_of_own_scores():
+    scores = [[0.9, 0.1], [0.8, 0.1], [0.1, 0.3]]
+    picks = coverage_greedy(scores, 2, add_cand_score=0.5, relevance=[0.0, 0.0, 1.0])
+    assert picks.indices.tolist() == [2, 0]
+    np.testing.assert_allclose(picks.gains, [0.4, 0.8])
+    np.testing.assert_allclose(picks.scores, [0.4, 1.0])
+
+
 def test_own_scores_lean_towards_relevance():
     scores = [[0.9, 0.1], [0.8, 0.1], [0.1, 0.3]]
     assert coverage_greedy(scores, 2).indices.tolist() == [0, 2]
@@ -154,6 +162,8 @@ def test_negative_scores_are_covered_from_below():
     [
         ({"k": 0}, InvalidParameter, "k is 0"),
         ({"add_cand_score": 0.0}, InvalidParameter, "add_cand_score is 0.0"),
+        ({"relevance": [1.0, 2.0]}, InvalidParameter, "only together with add_cand_score"),
+        ({"relevance": [1.0], "add_cand_score": 1.0}, InvalidShape, "relevance has shape"),
         ({"max_tokens": 5}, InvalidParameter, "needs the lengths"),
         ({"max_tokens": 5, "lengths": [1, -2]}, InvalidParameter, "lengths go down to -2"),
         ({"max_tokens": 5, "lengths": [1]}, InvalidShape, "lengths has shape"),

@@ -1,7 +1,5 @@
 """Reciprocal rank fusion, standardised signals, and the two methods made of them."""
 
-import dataclasses
-
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -13,7 +11,7 @@ from kshot.selectors import reciprocal_rank_fusion, standardise
 from kshot.selectors.fused import Fused
 from kshot.selectors.hybrid import Hybrid
 from tests import oracles
-from tests.strategies import candidate_sets, random_candidates
+from tests.strategies import candidate_sets, random_candidates, rearranged
 
 RNG = np.random.default_rng(0)
 
@@ -170,11 +168,5 @@ def test_fused_picks_do_not_depend_on_how_many_candidates_there_are():
     candidates = random_candidates(seed=5, n=80)
     picks = Fused().select(candidates, 5, RNG)
     keep = np.sort(np.concatenate([picks.indices, np.setdiff1d(np.arange(0, 80, 2), picks.indices)]))
-    fewer = dataclasses.replace(
-        candidates,
-        **{
-            part: getattr(candidates, part)[keep]
-            for part in ("rows", "relevance", "vectors", "partial_scores", "bm25", "labels", "lengths")
-        },
-    )
+    fewer = rearranged(candidates, keep)
     assert keep[Fused().select(fewer, 5, RNG).indices].tolist() == picks.indices.tolist()

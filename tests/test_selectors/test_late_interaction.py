@@ -1,5 +1,10 @@
 """MaxSim, BSR, and the method that ranks by BSR."""
 
+import json
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -7,12 +12,13 @@ from hypothesis import strategies as st
 
 from kshot.arrays import Candidates, unit_rows
 from kshot.errors import InvalidParameter, InvalidShape
-from kshot.selectors import bsr_scores, maxsim
+from kshot.selectors import bsr, bsr_scores, inverse_document_frequency, maxsim
 from kshot.selectors.bsr import Bsr
 from tests import oracles
 from tests.strategies import candidate_sets
 
 RNG = np.random.default_rng(0)
+BERT_SCORE = json.loads((Path(__file__).parent / "golden" / "bert_score.json").read_text())
 
 
 def texts(seed, n, d=16, longest=9):
@@ -56,6 +62,64 @@ def test_twenty_pairs_equal_the_recall_of_bert_score():
         bsr = bsr_scores(maxsim(query, tokens, offsets, uniform(len(query))))
         expected = [oracles.bert_score_recall(query, row) for row in rows]
         np.testing.assert_allclose(bsr, expected, atol=1e-6)
+
+
+def bert_score_pairs():
+    """Give query tokens, the 20 rows' tokens, their offsets, and weights without and with idf, per query."""
+    pairs, special = BERT_SCORE["pairs"], BERT_SCORE["special"]
+    rows = [unit_rows(pair["row"]["vectors"]) for pair in pairs]
+    offsets = np.cumsum([0, *map(len, rows)])
+    frequency = Counter(token for pair in pairs for token in set(pair["row"]["ids"]))
+    for number, pair in enumerate(pairs):
+        ids = pair["query"]["ids"]
+        weights = np.array([token not in special for token in ids], np.float64)
+        idf = inverse_document_frequency([frequency[token] for token in ids], len(pairs))
+        yield number, pair, unit_rows(pair["query"]["vectors"]), np.vstack(rows), offsets, weights, idf
+
+
+def test_twenty_pairs_score_as_in_bert_score_with_and_without_idf():
+    for number, pair, query, tokens, offsets, weights, idf in bert_score_pairs():
+        for key, importance in (("recall", weights), ("recall_idf", idf)):
+            assert bsr(query, tokens, offsets, importance)[number] == pytest.approx(pair[key], abs=2e-6)
+
+
+def test_twenty_pairs_without_their_first_two_tokens_score_as_in_bert_score():
+    for number, pair, query, tokens, offsets, weights, idf in bert_score_pairs():
+        for key, importance in (("recall_without_two", weights), ("recall_without_two_idf", idf)):
+            found = bsr(query, tokens, offsets, importance, parity="icl-coverage")
+            assert found[number] == pytest.approx(pair[key], abs=2e-6)
+
+
+def test_bsr_is_the_weighed_mean_of_the_best_matches():
+    rows, tokens, offsets = texts(14, 6)
+    query = texts(15, 1)[0][0]
+    weights = np.arange(1, len(query) + 1)
+    expected = oracles.maxsim(query, rows, weights / weights.sum()).sum(axis=1)
+    np.testing.assert_allclose(bsr(query, tokens, offsets, weights), expected, atol=1e-6)
+    plain = [oracles.bert_score_recall(query, row) for row in rows]
+    np.testing.assert_allclose(bsr(query, tokens, offsets), plain, atol=1e-6)
+
+
+def test_bsr_of_tokens_without_weight_is_zero():
+    assert bsr(np.eye(2), np.eye(2), [0, 1, 2], [0, 0]).tolist() == [0, 0]
+    assert bsr(np.zeros((0, 2)), np.eye(2), [0, 2]).tolist() == [0]
+    assert bsr(np.eye(2), np.ones((3, 2)), [0, 3], parity="icl-coverage").tolist() == [0]
+
+
+def test_a_text_of_two_tokens_has_none_left_under_parity():
+    with pytest.raises(InvalidShape, match="row 1 has no token"):
+        bsr(np.ones((4, 2)), np.ones((5, 2)), [0, 3, 5], parity="icl-coverage")
+    parity: Any = "reference"
+    with pytest.raises(InvalidParameter, match="parity is 'reference', allowed none, icl-coverage"):
+        bsr(np.eye(2), np.eye(2), [0, 2], parity=parity)
+
+
+def test_idf_is_zero_for_what_all_texts_have_and_largest_for_what_none_has():
+    np.testing.assert_allclose(inverse_document_frequency([0, 1, 3], 3), np.log([4, 2, 1]))
+    assert inverse_document_frequency([], 0).tolist() == []
+    for frequency in ([-1], [4]):
+        with pytest.raises(InvalidParameter, match="allowed 0 to 3"):
+            inverse_document_frequency(frequency, 3)
 
 
 def test_a_text_covers_itself_entirely():

@@ -1,5 +1,7 @@
 """Token budgets."""
 
+import itertools
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -32,6 +34,12 @@ def kept(policy, budget, *, lengths=LENGTHS, relevance=None):
         ("rank_prefix", 120, [1]),
         ("drop_farthest", 120, [1, 3]),
         ("drop_farthest", 119, [1]),
+        ("knapsack", 109, [0, 3, 4]),
+        ("knapsack", 110, [0, 2, 3, 4]),
+        ("knapsack", 90, [2, 3, 4]),
+        ("knapsack", 40, [2, 3]),
+        ("knapsack", 39, [3]),
+        ("knapsack", 9, []),
     ],
 )
 def test_fixed_lengths_by_hand(policy, budget, expected):
@@ -41,6 +49,8 @@ def test_fixed_lengths_by_hand(policy, budget, expected):
 def test_without_relevance_earlier_picks_count_as_nearer():
     assert kept("drop_farthest", 140) == [0, 1, 2]
     assert kept("rank_prefix", 140) == [0, 1]
+    # 5 / 40, 4 / 90, 3 / 10, 2 / 30, 1 / 30 a token.
+    assert kept("knapsack", 80) == [0, 2, 3]
 
 
 def test_of_equally_relevant_picks_the_one_farther_in_the_prompt_is_dropped():
@@ -86,6 +96,24 @@ def test_rank_prefix_stays_below_the_budget_as_searchsorted_does(case):
     assert kept("rank_prefix", budget, lengths=lengths, relevance=relevance) == sorted(
         ranked[:count].tolist()
     )
+
+
+@given(case=picks_and_budget)
+def test_knapsack_reaches_half_of_the_best_sum(case):
+    picks, budget = case
+    positions = kept("knapsack", budget, lengths=[a for a, _ in picks], relevance=[b for _, b in picks])
+    subsets = (s for m in range(len(picks) + 1) for s in itertools.combinations(picks, m))
+    best = max(sum(b for _, b in s) for s in subsets if sum(a for a, _ in s) <= budget)
+    assert best / 2 <= sum(picks[i][1] for i in positions) <= best
+
+
+def test_knapsack_takes_the_one_good_pick_that_cheap_ones_would_keep_out():
+    assert kept("knapsack", 100, lengths=[1, 100], relevance=[0.02, 1.0]) == [1]
+
+
+def test_knapsack_keeps_a_pick_of_no_relevance_that_fits_beside_the_others():
+    assert kept("knapsack", 30, lengths=[10, 10, 11], relevance=[-0.5, 0.2, 0.0]) == [0, 1]
+    assert kept("knapsack", 31, lengths=[10, 10, 11, 0], relevance=[-0.5, 0.2, 0.0, -1.0]) == [0, 1, 2, 3]
 
 
 @given(case=picks_and_budget)

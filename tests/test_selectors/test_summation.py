@@ -18,8 +18,9 @@ def test_the_sum_is_that_of_each_row_alone_in_either_layout(length, dtype):
     assert np.array_equal(row_sums(np.asfortranarray(matrix)), exactly(matrix))
 
 
-def test_many_rows_are_summed_in_blocks_without_a_seam():
-    matrix = np.random.default_rng(0).standard_normal((40_000, 11))
+@pytest.mark.parametrize("shape", [(60_000, 11), (3_000, 400)])
+def test_many_rows_are_summed_in_blocks_without_a_seam(shape):
+    matrix = np.random.default_rng(0).standard_normal(shape)
     assert np.array_equal(row_sums(matrix), matrix.sum(axis=1))
 
 

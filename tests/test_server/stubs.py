@@ -17,6 +17,7 @@ from kshot.schemas.examples import (
     RejectedRow,
     UpsertReply,
 )
+from kshot.schemas.gaps import Gap, GapList
 from kshot.schemas.operations import JobInfo, JobList, Readiness
 from kshot.schemas.pools import PoolCreate, PoolInfo, PoolList, PoolPatch, PoolSettings, PoolStats
 from kshot.schemas.selections import (
@@ -34,6 +35,7 @@ from kshot.schemas.selections import (
     StoredSelection,
     Usage,
 )
+from kshot.schemas.tuning import TuneRequest
 from kshot.server.validation import field_errors
 
 NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
@@ -121,6 +123,12 @@ class StubPools(Failing):
             disk_bytes=0,
             vector_index="exact",
         )
+
+
+class StubTuning(Failing):
+    async def start(self, pool: str, request: TuneRequest) -> JobInfo:
+        self.called("start", (pool, request))
+        return job_info("j2", "tune", JobState.QUEUED)
 
 
 def example_info(example_id: str) -> ExampleInfo:
@@ -276,24 +284,33 @@ class StubSelections(Failing):
             abstained=False,
         )
 
+    async def gaps(self, pool: str, *, below: float | None, cursor: str | None, limit: int) -> GapList:
+        self.called("gaps", {"below": below, "cursor": cursor, "limit": limit})
+        gap = Gap(query="a", count=2, best_similarity=0.25, first_at=NOW, last_at=NOW, selection_id="s1")
+        return GapList(data=[gap], next_cursor="next", below=0.35)
+
+
+def job_info(job_id: str, kind: str, state: JobState) -> JobInfo:
+    return JobInfo(
+        id=job_id,
+        kind=kind,
+        pool="tickets",
+        state=state,
+        done=0,
+        total=None,
+        phase=None,
+        result=None,
+        error=None,
+        created_at=NOW,
+        updated_at=NOW,
+    )
+
 
 class StubJobs(Failing):
     def _info(self, job_id: str, state: JobState) -> JobInfo:
         if job_id == "absent":
             raise JobNotFound("no job 'absent'")
-        return JobInfo(
-            id=job_id,
-            kind="reembed",
-            pool="tickets",
-            state=state,
-            done=0,
-            total=None,
-            phase=None,
-            result=None,
-            error=None,
-            created_at=NOW,
-            updated_at=NOW,
-        )
+        return job_info(job_id, "reembed", state)
 
     async def list(self, pool: str | None, cursor: str | None, limit: int) -> JobList:
         self.called("list", (pool, cursor, limit))
@@ -340,6 +357,7 @@ class StubIdempotency:
 @dataclass
 class StubServices:
     pools: StubPools = field(default_factory=StubPools)
+    tuning: StubTuning = field(default_factory=StubTuning)
     selections: StubSelections = field(default_factory=StubSelections)
     jobs: StubJobs = field(default_factory=StubJobs)
     idempotency: StubIdempotency = field(default_factory=StubIdempotency)

@@ -56,6 +56,7 @@ def test_a_selection_is_timed_by_phase_and_counted_by_outcome():
     metrics.select_timed("tickets", "fused", {"embed": 6.0, "total": 9.0})
     metrics.select_ended("tickets", "ok")
     metrics.select_ended("tickets", "ok")
+    metrics.gap_found("tickets")
     metrics.index_holds("tickets", 20_000)
     metrics.queue_holds("indexing", 3)
     text = metrics.render().decode()
@@ -64,6 +65,7 @@ def test_a_selection_is_timed_by_phase_and_counted_by_outcome():
     assert f'kshot_select_seconds_bucket{{le="0.004",{labels}}} 0.0' in text
     assert f'kshot_select_seconds_bucket{{le="0.008",{labels}}} 1.0' in text
     assert 'kshot_select_total{outcome="ok",pool="tickets"} 2.0' in text
+    assert 'kshot_coverage_gaps_total{pool="tickets"} 1.0' in text
     assert 'kshot_index_examples{pool="tickets"} 20000.0' in text
     assert 'kshot_queue_depth{queue="indexing"} 3.0' in text
 
@@ -73,6 +75,7 @@ def test_a_deleted_pool_is_forgotten_and_others_stay():
     for pool in ("old", "kept"):
         metrics.select_timed(pool, "fused", {"total": 1.0})
         metrics.select_ended(pool, "ok")
+        metrics.gap_found(pool)
         metrics.index_holds(pool, 1)
     metrics.forget_pool("old")
     text = metrics.render().decode()

@@ -8,6 +8,7 @@ import pytest
 from kshot.schemas.examples import DeleteRequest, ExamplePatch
 from kshot.schemas.pools import PoolPatch
 from kshot.schemas.selections import RenderRequest, SelectRequest
+from kshot.schemas.tuning import TuneRequest
 from tests.test_server.stubs import StubServices
 
 POOL = "/v1/pools/tickets"
@@ -71,6 +72,19 @@ async def test_a_stored_selection_is_returned(client: httpx.AsyncClient):
     assert (await client.get("/v1/selections/s1")).json()["selection_id"] == "s1"
 
 
+async def test_gaps_are_listed_below_a_similarity(client: httpx.AsyncClient, services: StubServices):
+    listed = (await client.get(f"{POOL}/gaps", params={"below": 0.5, "cursor": "c", "limit": 7})).json()
+    assert ([gap["query"] for gap in listed["data"]], listed["next_cursor"]) == (["a"], "next")
+    assert (await client.get(f"{POOL}/gaps")).status_code == 200
+    assert services.selections.calls == [
+        ("gaps", {"below": 0.5, "cursor": "c", "limit": 7}),
+        ("gaps", {"below": None, "cursor": None, "limit": 100}),
+    ]
+    for wrong in ("1.5", "-2", "nan", "near"):
+        response = await client.get(f"{POOL}/gaps", params={"below": wrong})
+        assert (response.status_code, response.json()["errors"][0]["pointer"]) == (422, "/below"), wrong
+
+
 @pytest.mark.parametrize(
     "example_id", ["a", "a/b", "a b", "a?b#c", "ü", "a%2Fb", "examples:delete", "/", "a/"]
 )
@@ -121,6 +135,14 @@ async def test_jobs_are_listed_read_and_cancelled(client: httpx.AsyncClient, ser
     assert (await client.get("/v1/jobs/j1")).json()["state"] == "running"
     assert (await client.delete("/v1/jobs/j1")).json()["state"] == "cancelled"
     assert (await client.get("/v1/jobs/absent")).json()["code"] == "job_not_found"
+
+
+async def test_tuning_starts_a_job_and_says_where_it_is(client: httpx.AsyncClient, services: StubServices):
+    response = await client.post(f"{POOL}/tune", json={"apply": True, "layers": [4]})
+    assert (response.status_code, response.headers["location"]) == (202, "/v1/jobs/j2")
+    assert (response.json()["kind"], response.json()["state"]) == ("tune", "queued")
+    assert services.tuning.calls == [("start", ("tickets", TuneRequest(apply=True, layers=[4])))]
+    assert (await client.post(f"{POOL}/tune", json={"layers": ["4"]})).status_code == 422
 
 
 async def test_selectors_are_listed_with_their_parameters(client: httpx.AsyncClient):

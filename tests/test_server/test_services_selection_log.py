@@ -59,7 +59,13 @@ def test_a_selection_says_what_was_asked_and_shown(filled: LivePool, live: Live)
         "k": 3,
         "order": "nearest_first",
         "packing": "prefix_stop",
-        "params": {"diversity": 0.3},
+        "params": {
+            "diversity": 0.3,
+            "relevance": "similarity",
+            "similarity": 1.0,
+            "bsr": 1.0,
+            "bm25": 0.0,
+        },
     }
     assert (found["pool"], found["pool_version"], found["method"]) == (filled.name, 1, "mmr")
     assert (found["query"], found["abstained"]) == (QUERY, False)

@@ -20,7 +20,8 @@ from tests.test_server.live import (
 )
 
 TOKEN_METHODS = {"bsr", "set_bsr"}
-LEXICAL_METHODS = {"bm25", "hybrid"}
+LEXICAL_METHODS = {"bm25", "hybrid", "set_bm25", "structural"}
+DIFFICULTY_METHODS = {"cds"}
 
 
 def row(example_id, vector, **fields):
@@ -149,12 +150,13 @@ def test_the_default_method_goes_without_token_vectors_and_says_so(plane: LivePo
 @pytest.mark.parametrize("method", sorted(SELECTORS.names()))
 def test_every_method_with_a_vector_alone(method: str, plane: LivePool):
     body = {"vector": [1, 0.1], "method": method, "k": 2}
-    if method in TOKEN_METHODS | LEXICAL_METHODS:
+    refused = TOKEN_METHODS | LEXICAL_METHODS | DIFFICULTY_METHODS
+    if method in refused:
         problem = the_problem(plane.request("POST", "/select", body))
         assert pointers(problem) == ["/method"]
         assert f"{method!r} needs" in problem["detail"]
         allowed = problem["detail"].split("work here: ")[1].split(", ")
-        assert set(allowed) == set(SELECTORS.names()) - TOKEN_METHODS - LEXICAL_METHODS
+        assert set(allowed) == set(SELECTORS.names()) - refused
     else:
         assert len(plane.select(None, **body)["demonstrations"]) == 2
 
@@ -168,7 +170,8 @@ def test_every_method_with_inputs_alone(method: str, plane: LivePool):
         assert len(plane.select(**body)["demonstrations"]) == 1
     else:
         problem = the_problem(plane.request("POST", "/select", body))
-        assert problem["detail"].endswith("work here: bm25, hybrid, random")
+        allowed = problem["detail"].split("work here: ")[1].split(", ")
+        assert set(allowed) == LEXICAL_METHODS | {"random"}
 
 
 def test_fused_by_words_alone_needs_no_vector(plane: LivePool):

@@ -1,16 +1,20 @@
 """From a snapshot and a query to the `Candidates` that a selector chooses from."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
+from numpy.typing import NDArray
 
 from kshot.arrays import Candidates, Feature, Float32s, Float64s, Floats, Int64s, Moments, Signal
+from kshot.errors import InvalidInput
 from kshot.index.columns import MISSING
 from kshot.index.snapshot import Eligible, Snapshot
+from kshot.index.structures import StructureScores
 from kshot.selectors.base import Selector
 from kshot.selectors.late_interaction import bsr_scores, maxsim
 from kshot.selectors.ranking import top_k
+from kshot.selectors.structure_cover import StructureCover
 
 SMALL_POOL_ROWS = 2_048
 """Up to here every eligible row is a candidate: scoring them all costs less than choosing among them."""
@@ -27,12 +31,21 @@ class QueryFeatures:
     tokens : float32 array, shape (L, d_t), or None
         Unit rows of the word pieces that carry weight; special tokens are left out.
     text : str or None
-        For BM25.
+        For BM25 and structures.
+    spans : int32 array, shape (L, 2), or None
+        Start and end of each token in the text, in characters; for explanations.
+    token_ids : int32 array, shape (L,), or None
+        Word pieces; for idf.
+    weights : float32 array, shape (L,), or None
+        Importance of each token, above 0, with a sum of 1; None if all weigh the same.
     """
 
     vector: Float32s | None
     tokens: Float32s | None
     text: str | None
+    spans: NDArray[np.int32] | None = None
+    token_ids: NDArray[np.int32] | None = None
+    weights: Float32s | None = None
 
 
 def shortlist_depth(k: int) -> int:
@@ -45,27 +58,47 @@ def shortlist_depth(k: int) -> int:
 
 
 def gather(
-    snapshot: Snapshot, query: QueryFeatures, eligible: Eligible, selector: Selector, k: int
+    snapshot: Snapshot,
+    query: QueryFeatures,
+    eligible: Eligible,
+    selector: Selector,
+    k: int,
+    difficulty_field: str | None = None,
 ) -> Candidates:
     """Collect the candidates of one query and the features that the selector asks for.
 
     Pool-wide selectors get every eligible row. The others get the union of the nearest rows by sentence
     vector and, if they read tokens or words, the best rows by BM25: words shared with the query stand in
     for the token-level neighbours. Everything is then scored exactly.
+
+    Selectors that cover structures get those rows that share one with the query and may be chosen, which is
+    exact (see `StructureScores.contenders`), and the nearest rows beside them if these are few.
+
+    Difficulty is the number in ``difficulty_field`` or, without a field, how many tokens the inputs have.
+
+    Raises
+    ------
+    InvalidInput
+        The selector asks for difficulty, and no eligible example has a number in the field; or for idf, and
+        the query comes without its word pieces.
     """
     needs = selector.needs
+    if Feature.IDF in needs:
+        query = _with_idf(snapshot, query)
     lexical_scores = _lexical_scores(snapshot, query) if Feature.LEXICAL in needs else None
-    rows = _rows(snapshot, query, eligible, selector, k, lexical_scores)
+    structure_scores = _structure_scores(snapshot, query, selector)
+    rows = _rows(snapshot, query, eligible, selector, k, lexical_scores, structure_scores)
     vectors = query_vector = None
     if Feature.VECTORS in needs and snapshot.dense is not None and query.vector is not None:
         vectors, query_vector = snapshot.dense.vectors[rows], query.vector
     partial_scores = _partial_scores(snapshot, query, rows) if Feature.TOKENS in needs else None
-    labels = None
+    labels = label_names = None
     if Feature.LABELS in needs:
         column = snapshot.field_to_column.get("label")
         labels = (
             np.full(len(rows), MISSING, np.int64) if column is None else column.codes[rows].astype(np.int64)
         )
+        label_names = () if column is None else column.values
     moments: Mapping[Signal, Moments] = {}
     if Feature.MOMENTS in needs:
         moments = _moments(snapshot, query, lexical_scores, with_tokens=Feature.TOKENS in needs)
@@ -76,7 +109,10 @@ def gather(
         vectors=vectors,
         partial_scores=partial_scores,
         bm25=None if lexical_scores is None else lexical_scores[rows],
+        structure_scores=None if structure_scores is None else structure_scores.of(rows),
         labels=labels,
+        label_names=label_names,
+        difficulty=_difficulty(snapshot, rows, difficulty_field) if Feature.DIFFICULTY in needs else None,
         moments=moments,
     )
 
@@ -109,12 +145,19 @@ def _rows(
     selector: Selector,
     k: int,
     lexical_scores: Float64s | None,
+    structure_scores: StructureScores | None,
 ) -> Int64s:
-    if selector.pool_wide or len(eligible.rows) <= SMALL_POOL_ROWS:
+    if selector.pool_wide or (structure_scores is None and len(eligible.rows) <= SMALL_POOL_ROWS):
         return eligible.rows
     # By relevance alone nothing beyond the nearest can be chosen; the rest is room for runners-up.
-    depth = shortlist_depth(k) if selector.needs else 2 * k + 16
+    enough = 2 * k + 16
+    depth = shortlist_depth(k) if selector.needs else enough
     sources: list[Int64s] = []
+    if structure_scores is not None:
+        contenders = structure_scores.contenders(eligible.rows, depth)
+        if len(contenders) >= enough:
+            return contenders
+        sources.append(contenders)
     if lexical_scores is None and Feature.TOKENS in selector.needs and query.text is not None:
         newest = snapshot.lexical(current=False)
         lexical_scores = None if newest is None else newest.scores(query.text)
@@ -138,6 +181,12 @@ def _best_by_words(scores: Float64s, eligible: Eligible, depth: int) -> Int64s:
     return matching if len(matching) <= depth else matching[top_k(scores[matching], depth)]
 
 
+def _structure_scores(snapshot: Snapshot, query: QueryFeatures, selector: Selector) -> StructureScores | None:
+    if not isinstance(selector, StructureCover):
+        return None
+    return snapshot.structures(selector).scores(query.text or "", selector.weighting)
+
+
 def _lexical_scores(snapshot: Snapshot, query: QueryFeatures) -> Float64s:
     index = snapshot.lexical(current=True)
     if index is None or query.text is None:
@@ -145,15 +194,44 @@ def _lexical_scores(snapshot: Snapshot, query: QueryFeatures) -> Float64s:
     return index.scores(query.text)
 
 
-def _weights(tokens: Float32s) -> Float32s:
-    count = len(tokens)
+def _difficulty(snapshot: Snapshot, rows: Int64s, field: str | None) -> Float64s | None:
+    if field is None:
+        return None if snapshot.tokens is None else snapshot.tokens.lengths(rows).astype(np.float64)
+    numbers = snapshot.numbers(field)[rows]
+    if len(rows) and np.isnan(numbers).all():
+        raise InvalidInput(f"no eligible example has a number in {field!r}, the pool's `difficulty_field`")
+    return numbers
+
+
+def _with_idf(snapshot: Snapshot, query: QueryFeatures) -> QueryFeatures:
+    """Weigh the tokens by their rarity in the pool; those that every row has go."""
+    if query.tokens is None:
+        return query
+    if query.token_ids is None:
+        raise InvalidInput("idf needs the word pieces of the query, and it comes without")
+    weights = snapshot.token_frequencies.weights(query.token_ids)
+    kept = weights > 0
+    return replace(
+        query,
+        tokens=query.tokens[kept],
+        token_ids=query.token_ids[kept],
+        spans=None if query.spans is None else query.spans[kept],
+        weights=weights[kept],
+    )
+
+
+def token_weights(query: QueryFeatures) -> Float32s:
+    """Return the importance of each token of a query, shape (L,); weights sum to 1."""
+    if query.weights is not None:
+        return query.weights
+    count = 0 if query.tokens is None else len(query.tokens)
     return np.full(count, 1.0 / count if count else 0.0, np.float32)
 
 
 def _partial_scores(snapshot: Snapshot, query: QueryFeatures, rows: Int64s) -> Floats | None:
     if snapshot.tokens is None or query.tokens is None:
         return None
-    return snapshot.tokens.partial_scores(query.tokens, _weights(query.tokens), rows)
+    return snapshot.tokens.partial_scores(query.tokens, token_weights(query), rows)
 
 
 def _moments(
@@ -171,7 +249,7 @@ def _moments(
     if query.vector is not None:
         signals[Signal.SIMILARITY] = (sample.vectors @ query.vector).astype(np.float64)
     if with_tokens and sample.tokens is not None and sample.offsets is not None and query.tokens is not None:
-        partial = maxsim(query.tokens, sample.tokens, sample.offsets, _weights(query.tokens))
+        partial = maxsim(query.tokens, sample.tokens, sample.offsets, token_weights(query))
         signals[Signal.BSR] = bsr_scores(partial)
     if lexical_scores is not None:
         signals[Signal.BM25] = lexical_scores[sample.rows]

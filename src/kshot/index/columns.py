@@ -4,6 +4,7 @@ Each field of the examples (``split``, ``label``, ``metadata.lang``, ...) is one
 values and one int32 code per row. A predicate is evaluated once per distinct value and then looked up.
 """
 
+import sys
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -11,6 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from kshot.arrays import Float64s
 from kshot.records import canonical_json
 
 MISSING = -1
@@ -34,6 +36,20 @@ class Column:
         found, counts = np.unique(codes[codes != MISSING], return_counts=True)
         order = np.argsort(-counts, kind="stable")
         return {self.values[found[i]]: int(counts[i]) for i in order}
+
+    def numbers(self) -> Float64s:
+        """Return the number in every row; NaN where there is no value, or one that is no number."""
+        found = [as_number(value) for value in self.values]
+        # The last stands for `MISSING`, which is -1.
+        return np.array([*found, None], np.float64)[self.codes]
+
+
+def as_number(value: Any) -> float | None:
+    """Return a JSON number as a finite float; None for anything else."""
+    if not isinstance(value, int | float) or isinstance(value, bool):
+        return None
+    # JSON's integers know no bound.
+    return float(max(-sys.float_info.max, min(sys.float_info.max, value)))
 
 
 def flatten(metadata: Mapping[str, Any], prefix: str = "metadata") -> Iterable[tuple[str, Any]]:

@@ -15,11 +15,14 @@ from kshot.errors import KshotError
 from kshot.index import segments
 from kshot.index.columns import MISSING, Column, ColumnWriter, flatten
 from kshot.index.dense import DenseIndex, SealedIndex
-from kshot.index.lexical import LexicalCache, LoadTexts
+from kshot.index.lexical import LexicalCache
 from kshot.index.rows import FrozenRows, RowTable
 from kshot.index.segments import Features, Segment
 from kshot.index.snapshot import Sample, Snapshot
 from kshot.index.store.example_rows import ExampleHeader, PoolChanges
+from kshot.index.structures import StructureCaches
+from kshot.index.text_cache import LoadTexts
+from kshot.index.token_frequencies import Int32s, TokenFrequencies
 from kshot.index.tokens import DECODED_BYTES, TokenPart, TokenView, decode
 from kshot.records import canonical_json
 
@@ -53,6 +56,7 @@ class PoolIndex:
         self._folder = folder
         self._label_field = label_field
         self._lexical = LexicalCache(load_texts)
+        self._structures = StructureCaches(load_texts)
         self._base: SealedIndex | None
         self.snapshot: Snapshot
         opened, self.dropped_segments = segments.open_all(folder)
@@ -214,6 +218,14 @@ class PoolIndex:
                 part = TokenPart(features.tokens, features.offsets, decoded)
             self._parts.append(part)
 
+    def _token_ids(self) -> list[tuple[Int32s, Int64s]]:
+        features = [segment.features for segment in self._segments]
+        return [
+            (one.token_ids, one.offsets)
+            for one in features
+            if one.token_ids is not None and one.offsets is not None
+        ]
+
     def _fields(self, header: ExampleHeader) -> Iterable[tuple[str, Any]]:
         yield "id", header.id
         yield "status", str(header.status)
@@ -242,6 +254,8 @@ class PoolIndex:
             tokens=tokens,
             sample=_sample(table, tokens),
             lexical_cache=self._lexical,
+            structure_caches=self._structures,
+            token_frequencies=TokenFrequencies(self._token_ids(), table.live),
         )
 
 

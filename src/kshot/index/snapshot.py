@@ -12,13 +12,17 @@ from threading import Lock
 import numpy as np
 from numpy.typing import NDArray
 
-from kshot.arrays import Bools, Float32s, Int64s
+from kshot.arrays import Bools, Float32s, Float64s, Int64s
 from kshot.index.columns import MISSING, Column
 from kshot.index.dense import DenseIndex
 from kshot.index.filtering import bitmap, fields_of
 from kshot.index.lexical import LexicalCache, LexicalIndex
+from kshot.index.repeats import Repeats
+from kshot.index.structures import StructureCaches, StructureIndex
+from kshot.index.token_frequencies import TokenFrequencies
 from kshot.index.tokens import TokenView
 from kshot.schemas.filters import Filter
+from kshot.selectors.structure_cover import StructureCover
 
 SAMPLE_ROWS = 1024
 _FILTERS_KEPT = 64
@@ -156,11 +160,16 @@ class Snapshot:
     tokens: TokenView | None
     sample: Sample | None
     lexical_cache: LexicalCache
+    structure_caches: StructureCaches
+    token_frequencies: TokenFrequencies
     approved_rows: Int64s = field(init=False)
+    repeats: Repeats = field(init=False)
     _filters: _Filters = field(default_factory=_Filters, init=False)
+    _field_to_numbers: dict[str, Float64s] = field(default_factory=dict, init=False)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "approved_rows", np.flatnonzero(self.approved))
+        object.__setattr__(self, "repeats", Repeats.of(self.hashes.contents, self.live))
 
     def __len__(self) -> int:
         return len(self.seqs)
@@ -182,6 +191,25 @@ class Snapshot:
         if not current:
             return self.lexical_cache.newest()
         return self.lexical_cache.find(self.version, self.seqs, self.live)
+
+    def structures(self, method: StructureCover) -> StructureIndex:
+        """Return the index of the structures that a method reads, waiting for its construction if need be.
+
+        Raises
+        ------
+        MissingDependency
+            They need a parser that is not installed.
+        """
+        return self.structure_caches.of(method).find(self.version, self.seqs, self.live)
+
+    def numbers(self, name: str) -> Float64s:
+        """Return the number that every row has in a field, NaN where it has none; read once."""
+        found = self._field_to_numbers.get(name)
+        if found is None:
+            column = self.field_to_column.get(name)
+            found = np.full(len(self), np.nan) if column is None else column.numbers()
+            self._field_to_numbers[name] = found
+        return found
 
     def eligible(self, expression: Filter | None, exclusions: Exclusions) -> Eligible:
         """Return the rows that pass a filter and the exclusions.

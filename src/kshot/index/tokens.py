@@ -95,6 +95,11 @@ class TokenView:
         """Number of token vectors."""
         return sum(int(part.offsets[-1]) for part in self.parts)
 
+    def lengths(self, rows: Int64s) -> Int64s:
+        """Count the tokens of some rows, which ascend."""
+        counts = [part.offsets[local + 1] - part.offsets[local] for part, local, _ in self._split(rows)]
+        return np.concatenate([np.empty(0, np.int64), *counts])
+
     def take(self, rows: Int64s) -> tuple[Float32s, Int64s]:
         """Return the tokens of at least one row as float32, with offsets of shape (len(rows) + 1,).
 

@@ -77,7 +77,7 @@ class PromptTemplate(Request):
 OrderName = Literal[
     "nearest_last", "nearest_first", "label_interleaved", "random", "easy_to_hard", "as_selected"
 ]
-PackingName = Literal["prefix_stop", "prefix_skip", "rank_prefix", "drop_farthest"]
+PackingName = Literal["prefix_stop", "prefix_skip", "rank_prefix", "drop_farthest", "knapsack"]
 MethodParams = dict[str, dict[str, Any]]
 
 
@@ -88,6 +88,11 @@ class SelectDefaults(Request):
     k: Annotated[int, Field(ge=1, le=1000)] = 8
     order: OrderName = "nearest_last"
     packing: PackingName = "prefix_stop"
+    gap_below: Annotated[float, Field(ge=-1, le=1)] = Field(
+        default=0.35,
+        description="a query whose nearest example has a lower cosine is a coverage gap; -1 finds none. The "
+        "default suits MiniLM, other embedders have scales of their own",
+    )
     params: MethodParams = Field(
         default={},
         description='per method, such as {"fused": {"similarity": 1.0, "bsr": 1.0, "bm25": 0.0}}',
@@ -118,7 +123,9 @@ class PoolSettings(Request):
         " if it is text with at most 500 distinct values",
     )
     difficulty_field: Annotated[str, Field(pattern=r"^metadata\.[^\s]+$", max_length=256)] | None = Field(
-        default=None, description="number by which `easy_to_hard` sorts; default: the demonstration's length"
+        default=None,
+        description="number by which `easy_to_hard` sorts and `cds` makes levels; default: the length of the "
+        "demonstration, and for `cds` of its inputs",
     )
     select: SelectDefaults = SelectDefaults()
     store_queries: Literal["full", "none"] = "full"
@@ -180,3 +187,5 @@ class PoolStats(Reply):
     segments: int
     disk_bytes: int
     vector_index: str
+    selections: int = Field(default=0, description="recorded and within `retention_days`")
+    gaps: int = Field(default=0, description="those of them below `select.gap_below`")

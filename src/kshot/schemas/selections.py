@@ -7,6 +7,7 @@ from pydantic import BeforeValidator, ConfigDict, Field
 
 from kshot.records import Content
 from kshot.schemas.base import ContentIn, ExampleId, Notice, Reply, Request, Vector
+from kshot.schemas.coverage import Coverage
 from kshot.schemas.filters import Filter, check_size
 from kshot.schemas.pools import OrderName, PackingName
 
@@ -49,6 +50,35 @@ class Stable(Request):
     """A core of the pool: the same for every query and first in the prompt, so that prefixes are cached."""
 
     k: Annotated[int, Field(ge=1, le=1000)]
+    block_tokens: Annotated[int, Field(ge=1, le=65_536)] | None = Field(
+        default=None,
+        description="the engine caches prefixes in blocks of this many tokens: up to `k` demonstrations, as "
+        "many as leave the fewest tokens beyond the last full block",
+    )
+
+
+class Sticky(Request):
+    """One set for all queries of a cluster, so that prompts repeat and are cached whole."""
+
+    clusters: Annotated[int, Field(ge=1, le=1000)] = 32
+
+
+class Distinct(Request):
+    """Which demonstrations would repeat one another."""
+
+    content: bool = Field(default=True, description="never show equal inputs with equal outputs twice")
+    similarity: Annotated[float, Field(gt=0, le=1)] | None = Field(
+        default=None, description="never show two examples whose cosine reaches this"
+    )
+
+
+class Adaptive(Request):
+    """Fewer than k demonstrations where more are not worth their tokens."""
+
+    min_gain_per_token: float = Field(
+        description="stop at the first pick whose gain, in the method's own unit, is less per token"
+    )
+    min_k: Annotated[int, Field(ge=0, le=1000)] = 1
 
 
 class Query(Request):
@@ -75,6 +105,16 @@ class SelectRequest(Query):
     )
     order: OrderName | RandomOrder | None = None
     stable: Stable | None = None
+    sticky: Sticky | None = None
+    distinct: Distinct = Field(default_factory=Distinct)
+    adaptive: Adaptive | None = None
+    exact: bool = Field(
+        default=False, description="score every eligible example where the method would look at a shortlist"
+    )
+    deadline_ms: Annotated[float, Field(gt=0, le=600_000)] | None = Field(
+        default=None,
+        description="a method that would be late, going by its recent times, is replaced by a cheaper one",
+    )
     seed: Seed = 0
     explain: bool = False
     durable: bool = Field(default=False, description="wait until the selection itself is on disk")
@@ -112,8 +152,13 @@ class Usage(Reply):
 
     tokens: int
     estimated: bool = Field(description="true when no tokenizer is set and lengths are characters / 3.5")
-    eligible: int = Field(description="rows left by filter, exclusions and min_score")
-    candidates: int
+    eligible: int = Field(description="rows left by filter, exclusions, min_score and equal content")
+    candidates: int = Field(description="rows that the method scored")
+    prefix_tokens: int = Field(default=0, description="of the system text and the stable part together")
+    cacheable_tokens: int = Field(
+        default=0,
+        description="those of them in full blocks of `stable.block_tokens`; all, where that is not set",
+    )
 
 
 class SetStatistics(Reply):
@@ -121,6 +166,16 @@ class SetStatistics(Reply):
 
     mean_pairwise: float | None = Field(description="mean cosine between two of them")
     labels: dict[str, int]
+
+
+class GainStep(Reply):
+    """What one more demonstration would add, in pick order."""
+
+    id: str
+    gain: float
+    tokens: int
+    gain_per_token: float
+    kept: bool
 
 
 class Rejected(Reply):
@@ -140,6 +195,9 @@ class Explanation(Reply):
     filter_matched: int | None
     excluded: int
     rejected: list[Rejected]
+    coverage: Coverage | None = Field(
+        default=None, description="null without demonstrations or token vectors"
+    )
 
 
 class Frame(Reply):
@@ -166,6 +224,10 @@ class SelectionReply(Reply):
     degraded: bool = False
     abstained: bool = False
     warnings: list[Notice] = []
+    curve: list[GainStep] = Field(default=[], description="only with `adaptive`")
+    cluster: str | None = Field(
+        default=None, description="id of the example at the heart of the query's cluster; only with `sticky`"
+    )
     frame: Frame | None = None
     explain: Explanation | None = None
 
@@ -265,6 +327,9 @@ class StoredSelection(Reply):
     demonstrations: list[StoredDemonstration]
     query: Content | None
     abstained: bool
+    best_similarity: float | None = Field(
+        default=None, description="cosine of the query to the nearest example that could be chosen"
+    )
 
 
 class SelectorInfo(Reply):

@@ -4,39 +4,63 @@ Use them through the registry (``SELECTORS.get("dpp")(lam=0.02).select(candidate
 server, as the plain functions over arrays that are exported here.
 """
 
+from kshot.selectors.adaptive import GainCurve, adaptive_k
 from kshot.selectors.base import Selector
+from kshot.selectors.bsr import bsr
+from kshot.selectors.cds import curriculum
 from kshot.selectors.coverage import coverage_greedy
 from kshot.selectors.determinantal import dpp_map, relevance_kernel_factors
 from kshot.selectors.fusion import reciprocal_rank_fusion, standardise
-from kshot.selectors.late_interaction import bsr_scores, maxsim
+from kshot.selectors.knapsack import coverage_knapsack
+from kshot.selectors.late_interaction import bsr_scores, inverse_document_frequency, maxsim
 from kshot.selectors.lexical import Bm25Matrix, Bm25Variant, bm25_contributions, bm25_scores
 from kshot.selectors.mmr import mmr
+from kshot.selectors.near_duplicates import select_distinct
 from kshot.selectors.ordering import PromptOrder, prompt_order
 from kshot.selectors.packing import PackingPolicy, pack
 from kshot.selectors.ranking import top_k
 from kshot.selectors.registry import SELECTORS, Registry
 from kshot.selectors.representative import facility_location
+from kshot.selectors.set_bm25 import bm25_partial_scores
+from kshot.selectors.set_cosine import cosine_partial_scores
+from kshot.selectors.sift import sift
+from kshot.selectors.structural import structural_recall
+from kshot.selectors.structure_cover import covering_picks
+from kshot.selectors.votek_overlap import votek_overlap
 
 __all__ = [
     "SELECTORS",
     "Bm25Matrix",
     "Bm25Variant",
+    "GainCurve",
     "PackingPolicy",
     "PromptOrder",
     "Registry",
     "Selector",
+    "adaptive_k",
     "bm25_contributions",
+    "bm25_partial_scores",
     "bm25_scores",
+    "bsr",
     "bsr_scores",
+    "cosine_partial_scores",
     "coverage_greedy",
+    "coverage_knapsack",
+    "covering_picks",
+    "curriculum",
     "dpp_map",
     "facility_location",
+    "inverse_document_frequency",
     "maxsim",
     "mmr",
     "pack",
     "prompt_order",
     "reciprocal_rank_fusion",
     "relevance_kernel_factors",
+    "select_distinct",
+    "sift",
     "standardise",
+    "structural_recall",
     "top_k",
+    "votek_overlap",
 ]

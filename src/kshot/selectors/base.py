@@ -1,8 +1,10 @@
 """The selector contract, and how hyper-parameters are declared."""
 
 import operator
+from collections.abc import Mapping
 from dataclasses import Field, field, fields
-from typing import Any, ClassVar, Protocol, TypeVar
+from functools import cache
+from typing import Any, ClassVar, Literal, Protocol, TypeVar, get_args, get_origin, get_type_hints
 
 import numpy as np
 
@@ -96,18 +98,35 @@ def _violation(item: Field[Any], value: object) -> str | None:
     return None
 
 
+@cache
+def _name_to_choices(cls: type[Any]) -> Mapping[str, tuple[Any, ...]]:
+    """Return the allowed values of the fields that are declared as a ``Literal``."""
+    hints = get_type_hints(cls)
+    return {
+        item.name: get_args(hints[item.name])
+        for item in fields(cls)
+        if get_origin(hints[item.name]) is Literal
+    }
+
+
 def check_parameters(selector: Any) -> None:
-    """Refuse hyper-parameters outside their declared range; call it in ``__post_init__``.
+    """Refuse hyper-parameters outside their declared range or choices; call it in ``__post_init__``.
 
     Raises
     ------
     InvalidParameter
-        Names every refused field with the value received and the bound.
+        Names every refused field with the value received and the bound, or the values allowed.
     """
     refused = []
+    cls: Any = type(selector)
+    name_to_choices = _name_to_choices(cls)
     for item in fields(selector):
         value = getattr(selector, item.name)
-        wanted = _violation(item, value)
+        choices = name_to_choices.get(item.name)
+        if choices is None:
+            wanted = _violation(item, value)
+        else:
+            wanted = None if value in choices else ", ".join(map(repr, choices))
         if wanted is not None:
             refused.append(FieldError(f"/method/{item.name}", f"received {value!r}, allowed {wanted}"))
     if refused:

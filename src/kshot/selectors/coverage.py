@@ -3,7 +3,7 @@
 import numpy as np
 from numpy.typing import ArrayLike
 
-from kshot.arrays import Float64s, Floats, Int64s, Picks, require_shape
+from kshot.arrays import Float64s, Floats, Int64s, Picks, as_float64, require_shape
 from kshot.errors import InvalidParameter
 from kshot.selectors.base import require_count
 from kshot.selectors.late_interaction import bsr_scores
@@ -21,6 +21,7 @@ def coverage_greedy(
     lengths: ArrayLike | None = None,
     max_tokens: int | None = None,
     add_cand_score: float | None = None,
+    relevance: ArrayLike | None = None,
 ) -> Picks:
     """Choose rows whose best partial scores, column by column, add up to the most.
 
@@ -43,6 +44,8 @@ def coverage_greedy(
         Above 0: rank by ``f`` plus the row's own sum divided by this number, which leans towards rows that
         are relevant by themselves. Off by default. The test for a new round is still about coverage alone,
         but the row it looks at is the best by the combined score, so rounds end earlier.
+    relevance : array, shape (n,), optional
+        What ``add_cand_score`` divides in place of a row's own sum; best in the unit of ``partial_scores``.
 
     Returns
     -------
@@ -55,9 +58,10 @@ def coverage_greedy(
     Raises
     ------
     InvalidShape
-        Shapes disagree, or a row's sum is not finite.
+        Shapes disagree, or a row's sum or relevance is not finite.
     InvalidParameter
-        ``k`` below 1, ``add_cand_score`` not above 0, ``max_tokens`` without ``lengths``, negative lengths.
+        ``k`` below 1, ``add_cand_score`` not above 0, ``relevance`` without it, ``max_tokens`` without
+        ``lengths``, negative lengths.
 
     Notes
     -----
@@ -84,8 +88,11 @@ def coverage_greedy(
     require_count(k)
     if add_cand_score is not None and not add_cand_score > 0:
         raise InvalidParameter(f"add_cand_score is {add_cand_score}, allowed > 0 or None")
+    if relevance is not None and add_cand_score is None:
+        raise InvalidParameter("relevance counts only together with add_cand_score")
     budget = _budget(len(own), lengths, max_tokens)
-    bonus = np.zeros(len(own)) if add_cand_score is None else own / add_cand_score
+    by_itself = own if relevance is None else as_float64("relevance", relevance, (len(own),))
+    bonus = np.zeros(len(own)) if add_cand_score is None else by_itself / add_cand_score
 
     search = _Round(np.asfortranarray(partial_scores), own, bonus)
     picks: list[int] = []

@@ -3,7 +3,7 @@
 import numpy as np
 from numpy.typing import ArrayLike
 
-from kshot.arrays import Bools, Float64s, Picks, as_float64, require_shape
+from kshot.arrays import Bools, Float64s, Picks, as_float64, require_finite, require_shape
 from kshot.errors import InvalidInput, InvalidParameter
 from kshot.selectors.base import require_count
 
@@ -155,14 +155,19 @@ def relevance_kernel_factors(
     """
     if not lam > 0:
         raise InvalidParameter(f"lam is {lam}, allowed > 0")
-    Z = as_float64("vectors", vectors, (None, None))
+    Z = np.asarray(vectors)
+    require_shape("vectors", Z, (None, None))
+    require_finite("vectors", Z)
     if relevance is not None:
         cosine = as_float64("relevance", relevance, (len(Z),))
     elif query is not None:
-        cosine = np.einsum("id,d->i", Z, as_float64("query", query, (Z.shape[1],)))
+        cosine = np.einsum("id,d->i", Z.astype(np.float64), as_float64("query", query, (Z.shape[1],)))
     else:
         raise InvalidParameter("give the query or the relevance")
     r = (1.0 + cosine) / 2.0
-    a = np.exp((r - r.max(initial=-np.inf)) / (2.0 * lam))
-    factors: Float64s = a[:, None] * np.column_stack([Z, np.ones(len(Z))]) / np.sqrt(2.0)
+    a = np.exp((r - r.max(initial=-np.inf)) / (2.0 * lam)) / np.sqrt(2.0)
+    # Written in one pass: fresh memory for every step of the formula costs more than the arithmetic.
+    factors: Float64s = np.empty((len(Z), Z.shape[1] + 1))
+    np.multiply(Z, a[:, None], out=factors[:, :-1])
+    factors[:, -1] = a
     return factors

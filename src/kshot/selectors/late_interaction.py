@@ -3,9 +3,12 @@
 import numpy as np
 from numpy.typing import ArrayLike
 
-from kshot.arrays import Float32s, Float64s, as_float64, require_finite, require_shape
+from kshot.arrays import Float32s, Float64s, Int64s, as_float64, require_finite, require_shape
 from kshot.errors import InvalidParameter, InvalidShape
 from kshot.selectors.summation import row_sums
+
+IDF_DESCRIPTION = "Whether query tokens that are rare in the pool weigh more (inverse document frequency)."
+"""Of the parameter ``idf`` of every method that reads tokens."""
 
 
 def maxsim(
@@ -67,7 +70,7 @@ def maxsim(
     if max_bytes <= 0:
         raise InvalidParameter(f"max_bytes is {max_bytes}, allowed > 0")
     starts = np.asarray(offsets, dtype=np.int64)
-    _require_offsets(starts, len(matrix))
+    require_offsets(starts, len(matrix))
 
     n, n_queries = len(starts) - 1, len(queries)
     partial = np.empty((n_queries, n), dtype=np.float32)
@@ -86,7 +89,14 @@ def maxsim(
     return partial.T
 
 
-def _require_offsets(offsets: np.ndarray[tuple[int, ...], np.dtype[np.int64]], n_tokens: int) -> None:
+def require_offsets(offsets: Int64s, n_tokens: int) -> None:
+    """Refuse offsets that do not cut ``n_tokens`` tokens into rows of at least one.
+
+    Raises
+    ------
+    InvalidShape
+        The message names the first row without a token, or the offsets.
+    """
     require_shape("offsets", offsets, (None,))
     if not len(offsets) or offsets[0] != 0 or offsets[-1] != n_tokens:
         raise InvalidShape(f"offsets must run from 0 to the {n_tokens} tokens, received {offsets}")
@@ -126,3 +136,36 @@ def bsr_scores(partial_scores: ArrayLike) -> Float64s:
     total = row_sums(scores)
     require_finite("sums of partial_scores", total)
     return total
+
+
+def inverse_document_frequency(frequency: ArrayLike, n_documents: int) -> Float64s:
+    """Weigh tokens by how few texts have them: ``ln((N + 1) / (frequency + 1))``.
+
+    Parameters
+    ----------
+    frequency : integer array, shape (L,)
+        In how many of the texts each token occurs, 0 to ``n_documents``.
+    n_documents : int
+        Texts in all, N.
+
+    Returns
+    -------
+    float64 array, shape (L,)
+        In nats; 0 for a token that every text has, such as a marker, ln(N + 1) for one that none has.
+
+    Raises
+    ------
+    InvalidParameter
+        A frequency is negative or above ``n_documents``.
+
+    References
+    ----------
+    .. [1] Zhang, Kishore, Wu, Weinberger, Artzi (2020), "BERTScore", ICLR, section 3, importance weighting.
+    """
+    counts = as_float64("frequency", frequency, (None,))
+    if len(counts) and not (counts.min() >= 0 and counts.max() <= n_documents):
+        raise InvalidParameter(
+            f"frequencies go from {counts.min():g} to {counts.max():g}, allowed 0 to {n_documents}"
+        )
+    idf: Float64s = np.log((n_documents + 1) / (counts + 1))
+    return idf

@@ -6,10 +6,10 @@ from enum import StrEnum
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 from scipy.sparse import coo_array, csc_array
 
-from kshot.arrays import Float64s
+from kshot.arrays import Float64s, as_float64
 from kshot.errors import InvalidParameter
 
 
@@ -29,6 +29,7 @@ def bm25_contributions(
     k1: float = 1.5,
     b: float = 0.75,
     eps: float = 0.25,
+    lengths: ArrayLike | None = None,
 ) -> "csc_array[np.float64]":
     """Turn term counts into what one occurrence of each term in a query adds to each document's score.
 
@@ -48,6 +49,9 @@ def bm25_contributions(
         At least 0, okapi only: terms in more than half of the documents would count against a document;
         they get ``eps`` times the mean idf over the vocabulary instead, a mean that includes the negative
         ones (and may itself be negative in a tiny collection).
+    lengths : array, shape (N,), optional
+        Terms of each document, repetitions included; needed where ``counts`` holds some of the terms only,
+        such as those of one query. Row sums by default.
 
     Returns
     -------
@@ -58,6 +62,8 @@ def bm25_contributions(
     ------
     InvalidParameter
         A parameter is outside its range, or the variant unknown.
+    InvalidShape
+        There are not as many lengths as documents.
 
     Notes
     -----
@@ -88,9 +94,9 @@ def bm25_contributions(
     else:
         idf = np.log1p(absent_odds)
 
-    lengths = np.asarray(present.sum(axis=1), dtype=np.float64)
+    sizes = as_float64("lengths", present.sum(axis=1) if lengths is None else lengths, (n_documents,))
     # An empty collection has no entry to discount, so any mean will do.
-    relative = lengths / (lengths.mean() if lengths.any() else 1.0)
+    relative = sizes / (sizes.mean() if sizes.any() else 1.0)
     saturation = k1 * (1 - b + b * relative)
     present.data *= np.repeat(idf, frequency) / (present.data + saturation[present.indices])
     return present

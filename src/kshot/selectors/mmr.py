@@ -1,14 +1,15 @@
 """Maximal marginal relevance: relevant, but unlike what is chosen already."""
 
-from dataclasses import dataclass
-from typing import ClassVar
+from dataclasses import dataclass, replace
+from typing import ClassVar, Literal
 
 import numpy as np
 from numpy.typing import ArrayLike
 
-from kshot.arrays import Candidates, Feature, Picks, as_float64, require_shape
+from kshot.arrays import Candidates, Feature, Picks, Signal, as_float64, require_shape
 from kshot.errors import InvalidParameter
-from kshot.selectors.base import check_parameters, parameter, require_count, require_part
+from kshot.selectors.base import parameter, require_count, require_part
+from kshot.selectors.fused_relevance import FusedRelevance, moments_of
 from kshot.selectors.registry import SELECTORS
 
 
@@ -21,7 +22,7 @@ def mmr(relevance: ArrayLike, vectors: ArrayLike, k: int, diversity: float) -> P
     Parameters
     ----------
     relevance : array, shape (n,)
-        Cosine similarity to the query, in [-1, 1].
+        Cosine similarity to the query, in [-1, 1], or another relevance on that scale.
     vectors : array, shape (n, d)
         Unit rows.
     k : int
@@ -83,24 +84,39 @@ def mmr(relevance: ArrayLike, vectors: ArrayLike, k: int, diversity: float) -> P
 
 @SELECTORS.register("mmr")
 @dataclass(frozen=True, slots=True)
-class Mmr:
+class Mmr(FusedRelevance):
     """Most similar to the query, minus similarity to the demonstrations already chosen.
 
     Maximal marginal relevance over the shortlist; see `mmr` for the formula and its source. Gains are in
-    weighted cosine, scores are cosine similarities.
+    weighted cosine, scores are the relevance. That is the cosine or, if ``relevance`` says so, the weighed
+    sum that `fused` ranks by, brought to the mean and spread of the cosine (`FusedScores.on_scale_of`), so
+    that ``diversity`` weighs as much as before.
     """
 
-    needs: ClassVar[frozenset[Feature]] = frozenset({Feature.VECTORS})
     pool_wide: ClassVar[bool] = False
 
     diversity: float = parameter(
         0.1, description="Weight of unlikeness to earlier picks; 0 is plain similarity.", ge=0, le=1
     )
+    relevance: Literal["similarity", "fused"] = parameter(
+        "similarity", description="What counts as relevant: the cosine, or the fused relevance."
+    )
 
-    def __post_init__(self) -> None:
-        check_parameters(self)
+    @property
+    def is_fused(self) -> bool:
+        """Whether ``relevance`` is the weighed sum."""
+        return self.relevance == "fused"
+
+    @property
+    def needs(self) -> frozenset[Feature]:
+        """Vectors, and what the relevance is computed from."""
+        return self.fused_needs | {Feature.VECTORS}
 
     def select(self, candidates: Candidates, k: int, rng: np.random.Generator) -> Picks:
         """Return ``min(k, n)`` picks."""
         vectors = require_part(candidates.vectors, Feature.VECTORS)
-        return mmr(candidates.relevance, vectors, k, self.diversity)
+        if not self.is_fused:
+            return mmr(candidates.relevance, vectors, k, self.diversity)
+        fused = self.fused_scores(candidates)
+        relevance = fused.on_scale_of(moments_of(candidates, Signal.SIMILARITY))
+        return replace(mmr(relevance, vectors, k, self.diversity), diagnostics=fused.diagnostics)

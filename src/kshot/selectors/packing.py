@@ -20,6 +20,8 @@ class PackingPolicy(StrEnum):
     """Keep the most relevant picks whose running total stays *below* the budget (Ye et al. 2023)."""
     DROP_FARTHEST = "drop_farthest"
     """Order by rising relevance, then drop from the start, far from the query, until the rest fits."""
+    KNAPSACK = "knapsack"
+    """Keep what adds up to the most relevance, judged by relevance per token; for picks of unequal length."""
 
 
 def pack(policy: str, lengths: ArrayLike, budget: int, *, relevance: ArrayLike | None = None) -> Int64s:
@@ -33,7 +35,8 @@ def pack(policy: str, lengths: ArrayLike, budget: int, *, relevance: ArrayLike |
     budget : int
         Tokens left for demonstrations, that is after query, system prompt and answer; >= 0.
     relevance : array, shape (k,), optional
-        For ``rank_prefix`` and ``drop_farthest``; without it earlier picks count as more relevant.
+        For ``rank_prefix``, ``drop_farthest`` and ``knapsack``; without it earlier picks count as more
+        relevant: the last of them 1, the one before 2, and so on.
 
     Returns
     -------
@@ -51,6 +54,9 @@ def pack(policy: str, lengths: ArrayLike, budget: int, *, relevance: ArrayLike |
     -----
     O(k log k). Of equally relevant picks, ``rank_prefix`` prefers the earlier one, while ``drop_farthest``
     drops the earlier one first, as it stands farther from the query when ties keep pick order.
+    ``knapsack`` takes picks by falling relevance per token, or by falling relevance if that adds up to more,
+    passing over what does not fit: at least half of the best sum. A pick whose relevance is not above 0 is
+    kept if it fits beside the others.
 
     Examples
     --------
@@ -66,25 +72,38 @@ def pack(policy: str, lengths: ArrayLike, budget: int, *, relevance: ArrayLike |
     if budget < 0:
         raise InvalidParameter(f"budget is {budget}, allowed >= 0")
     k = len(tokens)
-    falling = -np.arange(k) if relevance is None else as_float64("relevance", relevance, (k,))
+    falling = np.arange(k, 0, -1) if relevance is None else as_float64("relevance", relevance, (k,))
     match PackingPolicy(policy):
         case PackingPolicy.PREFIX_STOP:
             return np.arange(np.searchsorted(np.cumsum(tokens), budget, side="right"))
         case PackingPolicy.PREFIX_SKIP:
-            return _prefix_skip(tokens, budget)
+            return _first_fitting(tokens, budget, np.arange(k))
         case PackingPolicy.RANK_PREFIX:
             ranked = np.argsort(-falling, kind="stable")
             return np.sort(ranked[: np.searchsorted(np.cumsum(tokens[ranked]), budget, side="left")])
         case PackingPolicy.DROP_FARTHEST:
             outwards = np.argsort(falling, kind="stable")[::-1]
             return np.sort(outwards[: np.searchsorted(np.cumsum(tokens[outwards]), budget, side="right")])
+        case PackingPolicy.KNAPSACK:
+            return _knapsack(tokens, budget, falling)
 
 
-def _prefix_skip(tokens: Int64s, budget: int) -> Int64s:
+def _first_fitting(tokens: Int64s, budget: int, order: Int64s) -> Int64s:
+    """Go through the picks in ``order`` and keep each that fits beside those kept before."""
     kept = []
     left = budget
-    for position, length in enumerate(tokens.tolist()):
-        if length <= left:
+    for position in order.tolist():
+        if tokens[position] <= left:
             kept.append(position)
-            left -= length
-    return np.array(kept, dtype=np.int64)
+            left -= int(tokens[position])
+    return np.sort(np.array(kept, dtype=np.int64))
+
+
+def _knapsack(tokens: Int64s, budget: int, relevance: ArrayLike) -> Int64s:
+    worth = np.maximum(np.asarray(relevance, dtype=np.float64), 0.0)
+    # A pick of no length costs nothing: before all others, whatever it is worth.
+    rate = np.divide(worth, tokens, out=np.full(len(tokens), np.inf), where=tokens > 0)
+    by_rate, by_worth = (
+        _first_fitting(tokens, budget, np.argsort(-key, kind="stable")) for key in (rate, worth)
+    )
+    return by_worth if worth[by_worth].sum() > worth[by_rate].sum() else by_rate

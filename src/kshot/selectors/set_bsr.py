@@ -1,42 +1,68 @@
 """Token-level coverage: demonstrations that match the tokens of the query between them."""
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 import numpy as np
 
-from kshot.arrays import Candidates, Feature, Floats, Picks
-from kshot.selectors.base import check_parameters, parameter, require_part
+from kshot.arrays import Candidates, Feature, Floats, Picks, Signal
+from kshot.errors import FieldError, InvalidParameter
+from kshot.selectors.base import parameter, require_part
 from kshot.selectors.coverage import coverage_greedy
+from kshot.selectors.fused_relevance import FusedRelevance, moments_of
+from kshot.selectors.late_interaction import IDF_DESCRIPTION
 from kshot.selectors.ranking import ranked_picks
 from kshot.selectors.registry import SELECTORS
 
 
 @SELECTORS.register("set_bsr")
 @dataclass(frozen=True, slots=True)
-class SetBsr:
+class SetBsr(FusedRelevance):
     """Best match for each token of the query, the demonstrations covering it together.
 
     Greedy coverage; see `coverage_greedy` for the objective, its guarantee and its source. Gains are
     increases of the covered BSR within a round, scores the BSR of each pick by itself. A query without
     tokens of weight is served by cosine similarity, with diagnostics ``{"fallback": "similarity"}``.
+
+    The own score that ``add_cand_score`` divides is the BSR or, if ``relevance`` says so, the weighed sum
+    that `fused` ranks by, brought to the mean and spread of BSR (`FusedScores.on_scale_of`).
     """
 
-    needs: ClassVar[frozenset[Feature]] = frozenset({Feature.TOKENS})
     pool_wide: ClassVar[bool] = True
 
     add_cand_score: float | None = parameter(
         None,
-        description="Also count a candidate's own BSR, divided by this number; absent: coverage alone.",
+        description="Also count a candidate's own score, divided by this number; absent: coverage alone.",
         gt=0,
     )
+    relevance: Literal["bsr", "fused"] = parameter(
+        "bsr", description="The own score that is counted: the BSR, or the fused relevance."
+    )
+
+    idf: bool = parameter(default=False, description=IDF_DESCRIPTION)
 
     def __post_init__(self) -> None:
-        check_parameters(self)
+        FusedRelevance.__post_init__(self)
+        if self.is_fused and self.add_cand_score is None:
+            message = "received 'fused' without add_cand_score, which alone makes it count"
+            raise InvalidParameter(f"relevance: {message}", errors=[FieldError("/method/relevance", message)])
+
+    @property
+    def is_fused(self) -> bool:
+        """Whether ``relevance`` is the weighed sum."""
+        return self.relevance == "fused"
+
+    @property
+    def needs(self) -> frozenset[Feature]:
+        """Tokens, how they are weighed, and what the own score is computed from."""
+        return self.fused_needs | ({Feature.TOKENS, Feature.IDF} if self.idf else {Feature.TOKENS})
 
     def select(self, candidates: Candidates, k: int, rng: np.random.Generator) -> Picks:
         """Return ``min(k, n)`` picks."""
         partial_scores: Floats = require_part(candidates.partial_scores, Feature.TOKENS)
         if not partial_scores.shape[1]:
             return ranked_picks(candidates.relevance, k, {"fallback": "similarity"})
-        return coverage_greedy(partial_scores, k, add_cand_score=self.add_cand_score)
+        if not self.is_fused:
+            return coverage_greedy(partial_scores, k, add_cand_score=self.add_cand_score)
+        own = self.fused_scores(candidates).on_scale_of(moments_of(candidates, Signal.BSR))
+        return coverage_greedy(partial_scores, k, add_cand_score=self.add_cand_score, relevance=own)

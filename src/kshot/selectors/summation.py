@@ -5,8 +5,9 @@ from numpy.typing import NDArray
 
 from kshot.arrays import Float64s, Floats
 
-_BLOCK = 16_384
-"""Rows summed at a time, so that a block's columns stay in the processor's cache."""
+_BLOCK_NUMBERS = 1 << 19
+_BLOCK_ROWS = 1024
+"""Numbers summed at a time, so that a block stays in the processor's cache, and rows at least."""
 
 
 def row_sums(matrix: Floats, floor: Floats | None = None) -> Float64s:
@@ -33,11 +34,12 @@ def row_sums(matrix: Floats, floor: Floats | None = None) -> Float64s:
     """
     columns = np.asfortranarray(matrix).T
     total = np.empty(columns.shape[1])
-    for start in range(0, len(total), _BLOCK):
-        block = columns[:, start : start + _BLOCK].astype(np.float64)
+    rows = max(_BLOCK_ROWS, _BLOCK_NUMBERS // max(len(columns), 1))
+    for start in range(0, len(total), rows):
+        block = columns[:, start : start + rows].astype(np.float64)
         if floor is not None:
             np.maximum(block, floor[:, None], out=block)
-        total[start : start + _BLOCK] = _pairwise(block)
+        total[start : start + rows] = _pairwise(block)
     return total
 
 

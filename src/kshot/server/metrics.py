@@ -31,6 +31,9 @@ class Metrics:
         self._selects = Counter(
             "kshot_select", "Selections by outcome.", ("pool", "outcome"), registry=registry
         )
+        self._gaps = Counter(
+            "kshot_coverage_gaps", "Selections for which nothing came close.", ("pool",), registry=registry
+        )
         self._request_seconds = Histogram(
             "kshot_http_request_seconds",
             "Time from the first byte of a request to the last of its answer.",
@@ -57,6 +60,10 @@ class Metrics:
         """Count one selection; outcome is ok, degraded, abstained or error."""
         self._selects.labels(pool, outcome).inc()
 
+    def gap_found(self, pool: str) -> None:
+        """Count one selection whose nearest example was too far away."""
+        self._gaps.labels(pool).inc()
+
     def request_ended(self, method: str, route: str, status: int, took_s: float) -> None:
         """Count and time one request; ``route`` is the template, not the path."""
         method = method if method in _METHODS else "other"
@@ -73,7 +80,7 @@ class Metrics:
 
     def forget_pool(self, pool: str) -> None:
         """Drop every series of a deleted pool."""
-        for metric in (self._select_seconds, self._selects, self._index_examples):
+        for metric in (self._select_seconds, self._selects, self._gaps, self._index_examples):
             metric.remove_by_labels({"pool": pool})
 
     def render(self) -> bytes:

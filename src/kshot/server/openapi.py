@@ -16,6 +16,7 @@ from kshot.schemas.base import Problem
 from kshot.schemas.examples import DeleteRequest, ExampleIn, ExamplePatch, UpsertReply, UpsertRequest
 from kshot.schemas.pools import PoolCreate, PoolPatch
 from kshot.schemas.selections import BatchRequest, RenderRequest, SearchRequest, SelectRequest
+from kshot.schemas.tuning import TuneRequest, TuneResult
 from kshot.server.bodies import JSON
 from kshot.server.problems import PROBLEM_MEDIA_TYPE, status_of
 
@@ -32,6 +33,8 @@ _BODIES: tuple[type[BaseModel], ...] = (
     BatchRequest,
     SearchRequest,
     RenderRequest,
+    TuneRequest,
+    TuneResult,
     Problem,
 )
 _SECURITY_SCHEMES = {

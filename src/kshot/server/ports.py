@@ -14,6 +14,7 @@ from kshot.schemas.examples import (
     UpsertReply,
 )
 from kshot.schemas.filters import Filter
+from kshot.schemas.gaps import GapList
 from kshot.schemas.operations import JobInfo, JobList, Readiness
 from kshot.schemas.pools import PoolCreate, PoolInfo, PoolList, PoolPatch, PoolStats
 from kshot.schemas.selections import (
@@ -27,6 +28,7 @@ from kshot.schemas.selections import (
     SelectRequest,
     StoredSelection,
 )
+from kshot.schemas.tuning import TuneRequest
 
 
 class PoolService(Protocol):
@@ -54,6 +56,14 @@ class PoolService(Protocol):
 
     async def stats(self, name: str) -> PoolStats:
         """Count what a pool holds."""
+        ...
+
+
+class TuningService(Protocol):
+    """Looks for better settings."""
+
+    async def start(self, pool: str, request: TuneRequest) -> JobInfo:
+        """Start a job that chooses a pool's token layer and weights by its labelled examples."""
         ...
 
 
@@ -133,6 +143,19 @@ class SelectionService(Protocol):
         """Return a recorded selection; `SelectionNotFound` if there is none."""
         ...
 
+    async def gaps(self, pool: str, *, below: float | None, cursor: str | None, limit: int) -> GapList:
+        """Return one page of the queries to which nothing came close, the worst first.
+
+        Parameters
+        ----------
+        pool : str
+        below : float or None
+            Cosine below which a selection is a gap; None for the pool's own setting.
+        cursor, limit
+            As for every listing.
+        """
+        ...
+
 
 class JobService(Protocol):
     """Looks after long work."""
@@ -188,6 +211,11 @@ class Services(Protocol):
     @property
     def pools(self) -> PoolService:
         """Pools."""
+        ...
+
+    @property
+    def tuning(self) -> TuningService:
+        """Tuning."""
         ...
 
     @property

@@ -54,9 +54,9 @@ def build_selector(name: str, params: Mapping[str, Any]) -> Selector:
 def parameter_model(cls: type[Any]) -> type[BaseModel]:
     """Derive the pydantic model of a selector's hyper-parameters."""
     hints = get_type_hints(cls)
-    definitions: dict[str, Any] = {
-        item.name: (hints[item.name], _model_field(item)) for item in fields(cls) if item.init
-    }
+    # In the order of the constructor, which has what a method shares with others last.
+    items = sorted((item for item in fields(cls) if item.init), key=lambda item: bool(item.kw_only))
+    definitions: dict[str, Any] = {item.name: (hints[item.name], _model_field(item)) for item in items}
     return create_model(cls.__name__, __config__=_STRICT, **definitions)
 
 

@@ -51,7 +51,8 @@ def test_a_job_that_has_ended_never_changes(store, state):
 
 def test_jobs_are_listed_youngest_first_in_pages(store, pool):
     for i in range(5):
-        store.add_job(a_job(id=f"job-{i}", pool_id=pool.id if i % 2 else None))
+        kind = "tune" if i == 1 else "reembed"
+        store.add_job(a_job(id=f"job-{i}", kind=kind, pool_id=pool.id if i % 2 else None))
     store.update_job("job-3", state=JobState.RUNNING)
 
     def ids(**wanted):
@@ -62,6 +63,8 @@ def test_jobs_are_listed_youngest_first_in_pages(store, pool):
     assert ids(limit=2, after="job-3") == ["job-2", "job-1"]
     assert ids(pool_id=pool.id) == ["job-3", "job-1"]
     assert ids(state=JobState.QUEUED, pool_id=pool.id) == ["job-1"]
+    assert ids(pool_id=pool.id, kind="reembed") == ["job-3"]
+    assert ids(kind="tune") == ["job-1"]
     with pytest.raises(InvalidInput, match="limit is 0"):
         store.list_jobs(limit=0)
 

@@ -62,6 +62,29 @@ def test_an_older_schema_is_upgraded_when_the_store_is_opened(config, engine, st
     assert differences(engine) == []
 
 
+def test_selections_of_the_first_schema_are_read_by_this_one(config, engine, store_url):
+    migrate(config, engine, "0001", command.upgrade)
+    with engine.begin() as connection:
+        connection.execute(
+            text(
+                "INSERT INTO pools (id, name, settings, version, created_at, updated_at) "
+                "VALUES (1, 'tickets', '{}', 0, '2031-05-06 12:00:00+00:00', '2031-05-06 12:00:00+00:00')"
+            )
+        )
+        connection.execute(
+            text(
+                "INSERT INTO selections (id, pool_id, pool_version, created_at, method, request, "
+                "demonstrations, abstained) "
+                "VALUES ('old', 1, 3, '2031-05-06 12:00:00.000000', 'mmr', '{}', '[]', false)"
+            )
+        )
+    with Store(store_url) as store:
+        old = store.get_selection("old")
+        assert (old.method, old.best_similarity) == ("mmr", None)
+        assert store.list_gaps(1, below=1.0, since=old.created_at) == []
+        assert store.count_selections(1, since=old.created_at) == 1
+
+
 def test_the_code_knows_the_newest_revision(config):
     assert ScriptDirectory.from_config(config).get_current_head() == HEAD
 

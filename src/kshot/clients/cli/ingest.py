@@ -1,9 +1,9 @@
 """``kshot ingest``: a file into a pool."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Protocol
 
 import typer
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
@@ -14,6 +14,13 @@ from kshot.clients.cli.sources import Columns, Format, count_lines, format_of, r
 from kshot.schemas.examples import UpsertReply
 
 _SHOWN = 20
+
+
+class Advance(Protocol):
+    """Moves a progress bar."""
+
+    def __call__(self, done: int, total: int | None = None) -> None:
+        """Show what is done, and of how much if that is known only now."""
 
 
 def register(app: typer.Typer) -> None:
@@ -82,12 +89,16 @@ def ingest(
 
 
 @contextmanager
-def with_progress(what: str, total: int | None) -> Iterator[Callable[[int], None]]:
-    """Show a bar on stderr, if that is a terminal; yields a function that takes what is done."""
+def with_progress(what: str, total: int | None) -> Iterator[Advance]:
+    """Show a bar on stderr, if that is a terminal; yields what moves it."""
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     with Progress(*columns, console=output.err, disable=not output.err.is_terminal) as progress:
         task = progress.add_task(what, total=total)
-        yield lambda done: progress.update(task, completed=done)
+
+        def advance(done: int, total: int | None = None) -> None:
+            progress.update(task, completed=done, total=total)
+
+        yield advance
 
 
 def report(reply: UpsertReply, pool: str, *, as_json: bool) -> None:

@@ -71,6 +71,12 @@ def _cell(value: object) -> str:
     return f"{value:.3f}" if isinstance(value, float) else printable(str(value))
 
 
+def print_lines(lines: Iterable[Text]) -> None:
+    """Print lines that fit the terminal already."""
+    for line in lines:
+        out.print(line, no_wrap=True, overflow="ignore", crop=False)
+
+
 def note(message: str) -> None:
     """Tell something that is not the result, on stderr."""
     err.print(Text(printable(message)), soft_wrap=True)

@@ -5,6 +5,7 @@ from typing import Annotated, Any
 import typer
 
 from kshot.clients.cli import output
+from kshot.clients.cli.heat_map import heat_map
 from kshot.clients.cli.session import DataOption, JsonOption, Session, UrlOption, json_argument
 from kshot.clients.sdk.selection import Selection
 from kshot.formatting import content_text
@@ -38,7 +39,18 @@ def select(
     max_tokens: Annotated[
         int | None, typer.Option(min=1, help="Limit for all of them together.", show_default=False)
     ] = None,
-    explain: Annotated[bool, typer.Option("--explain", help="Also tell why, and what came close.")] = False,
+    exact: Annotated[
+        bool, typer.Option("--exact", help="Score every example, not only a shortlist.")
+    ] = False,
+    deadline_ms: Annotated[
+        float | None,
+        typer.Option(
+            min=0.001, help="Take a cheaper method where this one would be late.", show_default=False
+        ),
+    ] = None,
+    explain: Annotated[
+        bool, typer.Option("--explain", help="Also tell why: what each one covers, what came close.")
+    ] = False,
     render: Annotated[bool, typer.Option("--render", help="Print the assembled prompt instead.")] = False,
     url: UrlOption = None,
     data: DataOption = None,
@@ -63,6 +75,8 @@ def select(
         else method,
         "filter": None if condition is None else json_argument(condition, "--filter"),
         "max_tokens": max_tokens,
+        "exact": exact,
+        "deadline_ms": deadline_ms,
         "explain": explain,
     }
     with session.client() as client:
@@ -104,6 +118,9 @@ def _print_selection(chosen: Selection) -> None:
     for warning in chosen.warnings:
         output.warn(f"{warning.message} [{warning.code}]")
     if chosen.explain is not None:
+        if chosen.explain.coverage is not None:
+            labels = {shown.id: shown.label for shown in chosen}
+            output.print_lines(heat_map(chosen.explain.coverage, labels, output.out.width))
         output.print_table(
             ["came close", "score", "reason"],
             [[row.id, row.score, row.reason] for row in chosen.explain.rejected],

@@ -162,6 +162,25 @@ class Embedder(Protocol):
         """
         ...
 
+    def encode_layers(self, texts: Sequence[str], layers: Sequence[int]) -> list[TextFeatures]:
+        """Return the features of ``texts`` once per layer, for hardly more than the cost of one `encode`.
+
+        Parameters
+        ----------
+        texts : sequence of str
+            As in `encode`.
+        layers : sequence of int
+            Layers to take token vectors from.
+
+        Raises
+        ------
+        InvalidInput
+            A text is not valid Unicode, or the embedder refuses it.
+        InvalidParameter
+            The embedder has no such layer.
+        """
+        ...
+
     def close(self) -> None:
         """Free connections and memory; a second call does nothing."""
         ...

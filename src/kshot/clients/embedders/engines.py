@@ -1,6 +1,7 @@
 """Run a model over windows of tokens: the engine contract, onnxruntime, and batching for any engine."""
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -21,15 +22,15 @@ class Engine(Protocol):
         ...
 
     def run(
-        self, input_ids: Int64s, attention_mask: Int64s, layer: int | None
-    ) -> tuple[Float32s, Float32s | None]:
-        """Return sentence vectors (b, d) and, for a layer, token vectors (b, t, d_t); all of length 1.
+        self, input_ids: Int64s, attention_mask: Int64s, layers: Sequence[int]
+    ) -> tuple[Float32s, list[Float32s]]:
+        """Return sentence vectors (b, d) and, for each layer, token vectors (b, t, d_t); all of length 1.
 
         Parameters
         ----------
         input_ids, attention_mask : int64 array, shape (b, t)
             The mask is 1 for tokens and 0 for padding; token vectors of padding mean nothing.
-        layer : int or None
+        layers : sequence of int
         """
         ...
 
@@ -74,15 +75,15 @@ class OnnxEngine:
         )
 
     def run(
-        self, input_ids: Int64s, attention_mask: Int64s, layer: int | None
-    ) -> tuple[Float32s, Float32s | None]:
+        self, input_ids: Int64s, attention_mask: Int64s, layers: Sequence[int]
+    ) -> tuple[Float32s, list[Float32s]]:
         """See `Engine.run`."""
         session = self._session
         if session is None:
             raise RuntimeError("the embedder is closed")
-        outputs = ["sentence"] if layer is None else ["sentence", f"layer_{layer}"]
+        outputs = ["sentence", *(f"layer_{layer}" for layer in layers)]
         sentence, *tokens = session.run(outputs, {"input_ids": input_ids, "attention_mask": attention_mask})
-        return sentence, tokens[0] if tokens else None
+        return sentence, tokens
 
     def close(self) -> None:
         """See `Engine.close`."""
@@ -90,31 +91,29 @@ class OnnxEngine:
 
 
 def run_windows(
-    engine: Engine, windows: Windows, facts: ModelFacts, layer: int | None
-) -> tuple[Float32s, Float32s | None]:
+    engine: Engine, windows: Windows, facts: ModelFacts, layers: Sequence[int]
+) -> tuple[Float32s, list[Float32s]]:
     """Run all windows in batches of similar length and put the results back into order.
 
     Returns
     -------
     sentences : float32 array, shape (w, d)
         One unit row per window.
-    tokens : float32 array, shape (t, d_t), or None
-        One unit row per token of ``windows.token_ids``; None without a ``layer``.
+    tokens : list of float32 arrays, shape (t, d_t)
+        For each layer, one unit row per token of ``windows.token_ids``.
     """
     lengths = np.diff(windows.starts)
     sentences = np.empty((len(lengths), facts.dimension), dtype=np.float32)
-    tokens = None
-    if layer is not None:
-        tokens = np.empty((len(windows.token_ids), facts.token_dimension), dtype=np.float32)
+    tokens = [np.empty((len(windows.token_ids), facts.token_dimension), dtype=np.float32) for _ in layers]
     for batch in batches(lengths):
         longest = int(lengths[batch].max())
         mask = np.arange(longest) < lengths[batch][:, None]
         positions = (windows.starts[batch][:, None] + np.arange(longest))[mask]
         ids = np.full(mask.shape, facts.pad_id, dtype=np.int64)
         ids[mask] = windows.token_ids[positions]
-        sentences[batch], states = engine.run(ids, mask.astype(np.int64), layer)
-        if tokens is not None and states is not None:
-            tokens[positions] = states[mask]
+        sentences[batch], states = engine.run(ids, mask.astype(np.int64), layers)
+        for target, state in zip(tokens, states, strict=True):
+            target[positions] = state[mask]
     return sentences, tokens
 
 

@@ -50,5 +50,10 @@ class ExternalEmbedder:
             f"pass `vector` ({self.dimension} numbers) with every example and with every query"
         )
 
+    def encode_layers(self, texts: Sequence[str], layers: Sequence[int]) -> NoReturn:
+        """Refuse, as `encode`."""
+        del layers
+        self.encode(texts, token_layer=None)
+
     def close(self) -> None:
         """Do nothing: there is nothing to free."""

@@ -107,6 +107,10 @@ class HashingEmbedder:
                 where[inner] = words
         return TextFeatures(vectors, truncated, tokens, offsets, token_ids, special, where if spans else None)
 
+    def encode_layers(self, texts: Sequence[str], layers: Sequence[int]) -> list[TextFeatures]:
+        """Return the features of ``texts`` once per layer; see `Embedder.encode_layers`."""
+        return [self.encode(texts, token_layer=layer) for layer in layers]
+
     def close(self) -> None:
         """Do nothing: there is nothing to free."""
 

@@ -95,13 +95,12 @@ def prove(engine: Engine, model: LoadedModel) -> float:
     # sentence-transformers reads the first window of a text and drops the rest.
     firsts = np.searchsorted(windows.texts, np.arange(len(PROBES)))
     wanted = model.transformer.encode(list(PROBES), normalize_embeddings=True, show_progress_bar=False)
-    sentences, _ = run_windows(engine, windows, model.facts, None)
+    sentences, _ = run_windows(engine, windows, model.facts, [])
     lowest = _lowest_cosine(sentences[firsts], wanted)
     slices = [slice(*windows.starts[first : first + 2]) for first in firsts]
     references = [_states(model, windows.token_ids[own]) for own in slices]
     for layer in range(model.facts.layers + 1):
-        _, tokens = run_windows(engine, windows, model.facts, layer)
-        assert tokens is not None
+        _, (tokens,) = run_windows(engine, windows, model.facts, [layer])
         for own, states in zip(slices, references, strict=True):
             lowest = min(lowest, _lowest_cosine(tokens[own], states[layer]))
     if not lowest >= LOWEST_COSINE:  # also refuses NaN

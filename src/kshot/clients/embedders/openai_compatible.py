@@ -126,6 +126,10 @@ class OpenAiCompatibleEmbedder:
         vectors = np.concatenate(parts) if parts else np.empty((0, self._dimension or 0), dtype=np.float32)
         return TextFeatures(vectors, np.array([len(text) > MAX_CHARACTERS for text in texts], dtype=np.bool_))
 
+    def encode_layers(self, texts: Sequence[str], layers: Sequence[int]) -> list[TextFeatures]:
+        """Refuse every layer; see `Embedder.encode_layers`."""
+        return [self.encode(texts, token_layer=layer) for layer in layers]
+
     def close(self) -> None:
         """Close the connections."""
         self._client.close()

@@ -76,26 +76,41 @@ class SentenceTransformerEmbedder:
 
     def encode(self, texts: Sequence[str], *, token_layer: int | None, spans: bool = False) -> TextFeatures:
         """Return the features of ``texts``; see `Embedder.encode`."""
+        if token_layer is not None:
+            (features,) = self._encode(texts, [token_layer], spans=spans)
+            return features
         check_texts(texts)
-        check_token_layer(token_layer, self.token_layers)
-        windows = self._tokenizer.windows(texts, spans=spans and token_layer is not None)
-        sentences, tokens = run_windows(self._engine, windows, self._facts, token_layer)
-        vectors = _join(sentences, windows)
-        if tokens is None:
-            return TextFeatures(vectors, windows.truncated)
-        return TextFeatures(
-            vectors=vectors,
-            truncated=windows.truncated,
-            tokens=tokens,
-            offsets=windows.offsets,
-            token_ids=windows.token_ids,
-            special=windows.special,
-            spans=windows.spans,
-        )
+        windows = self._tokenizer.windows(texts, spans=False)
+        sentences, _ = run_windows(self._engine, windows, self._facts, [])
+        return TextFeatures(_join(sentences, windows), windows.truncated)
+
+    def encode_layers(self, texts: Sequence[str], layers: Sequence[int]) -> list[TextFeatures]:
+        """Return the features of ``texts`` at several layers, by one pass; see `Embedder.encode_layers`."""
+        return self._encode(texts, layers, spans=False)
 
     def close(self) -> None:
         """Free the model."""
         self._engine.close()
+
+    def _encode(self, texts: Sequence[str], layers: Sequence[int], *, spans: bool) -> list[TextFeatures]:
+        check_texts(texts)
+        for layer in layers:
+            check_token_layer(layer, self.token_layers)
+        windows = self._tokenizer.windows(texts, spans=spans)
+        sentences, states = run_windows(self._engine, windows, self._facts, layers)
+        vectors = _join(sentences, windows)
+        return [
+            TextFeatures(
+                vectors=vectors,
+                truncated=windows.truncated,
+                tokens=tokens,
+                offsets=windows.offsets,
+                token_ids=windows.token_ids,
+                special=windows.special,
+                spans=windows.spans,
+            )
+            for tokens in states
+        ]
 
 
 def _join(sentences: Float32s, windows: Windows) -> Float32s:

@@ -1,5 +1,6 @@
 """A sentence-transformers model as one torch module. Imports torch: import it inside functions only."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -96,14 +97,14 @@ class TorchEngine:
         self._pipeline: Pipeline | None = pipeline
 
     def run(
-        self, input_ids: NDArray[Any], attention_mask: NDArray[Any], layer: int | None
-    ) -> tuple[Float32s, Float32s | None]:
-        """Return sentence vectors (b, d) and, for a layer, token vectors (b, t, d_t)."""
+        self, input_ids: NDArray[Any], attention_mask: NDArray[Any], layers: Sequence[int]
+    ) -> tuple[Float32s, list[Float32s]]:
+        """Return sentence vectors (b, d) and, for each layer, token vectors (b, t, d_t)."""
         if self._pipeline is None:
             raise RuntimeError("the embedder is closed")
         with torch.inference_mode():
-            sentence, *layers = self._pipeline(torch.from_numpy(input_ids), torch.from_numpy(attention_mask))
-        return sentence.numpy(), None if layer is None else layers[layer].numpy()
+            sentence, *states = self._pipeline(torch.from_numpy(input_ids), torch.from_numpy(attention_mask))
+        return sentence.numpy(), [states[layer].numpy() for layer in layers]
 
     def close(self) -> None:
         """Drop the model."""

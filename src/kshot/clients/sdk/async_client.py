@@ -82,6 +82,8 @@ class AsyncClient:
     update_pool = _call(pools.update_pool)
     delete_pool = _call(pools.delete_pool)
     pool_stats = _call(pools.pool_stats)
+    gaps = _pages(pools.gaps)
+    tune_pool = _call(pools.tune_pool)
 
     upsert = _steps(steps.upsert)
     upsert_ndjson = _steps(steps.upsert_ndjson)

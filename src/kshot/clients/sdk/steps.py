@@ -256,7 +256,12 @@ def wait_indexed(
     )
 
 
-def wait_job(job_id: str, *, timeout_s: float | None = None) -> Steps[JobInfo]:
+def wait_job(
+    job_id: str,
+    *,
+    timeout_s: float | None = None,
+    on_progress: Callable[[JobInfo], object] | None = None,
+) -> Steps[JobInfo]:
     """Wait until a job has succeeded or was cancelled.
 
     Parameters
@@ -264,6 +269,8 @@ def wait_job(job_id: str, *, timeout_s: float | None = None) -> Steps[JobInfo]:
     job_id : str
     timeout_s : float, optional
         Default: no limit.
+    on_progress : callable, optional
+        Called with the job as often as it is looked at.
 
     Raises
     ------
@@ -276,6 +283,8 @@ def wait_job(job_id: str, *, timeout_s: float | None = None) -> Steps[JobInfo]:
     deadline = _deadline(timeout_s)
     for pause in _pauses():
         job: JobInfo = yield operations.get_job(job_id)
+        if on_progress is not None:
+            on_progress(job)
         if job.state is JobState.FAILED:
             raise _job_error(job)
         if job.state.is_final:

@@ -60,6 +60,7 @@ class JobTable(Transactions):
         self,
         *,
         pool_id: int | None = None,
+        kind: str | None = None,
         state: JobState | None = None,
         after: str | None = None,
         limit: int = 100,
@@ -68,7 +69,7 @@ class JobTable(Transactions):
 
         Parameters
         ----------
-        pool_id, state
+        pool_id, kind, state
             Only jobs with that value.
         after : str
             The last job id of the page before.
@@ -87,6 +88,8 @@ class JobTable(Transactions):
         statement = select(*_COLUMNS).where(visible(jobs)).order_by(jobs.c.number.desc()).limit(limit)
         if pool_id is not None:
             statement = statement.where(jobs.c.pool_id == pool_id)
+        if kind is not None:
+            statement = statement.where(jobs.c.kind == kind)
         if state is not None:
             statement = statement.where(jobs.c.state == state)
         with self._read() as connection:

@@ -10,6 +10,7 @@ from sqlalchemy import (
     Column,
     DateTime,
     Dialect,
+    Double,
     ForeignKey,
     Index,
     Integer,
@@ -23,7 +24,7 @@ from sqlalchemy import (
 
 from kshot.errors import InvalidInput
 
-HEAD: Final = "0001"
+HEAD: Final = "0002"
 """The schema revision that this code reads and writes."""
 
 VERSION_TABLE: Final = "kshot_schema"
@@ -126,15 +127,20 @@ selections = Table(
     "selections",
     metadata,
     Column("id", Text, primary_key=True),
-    Column("pool_id", _Key, ForeignKey("pools.id", ondelete="CASCADE"), nullable=False, index=True),
+    Column("pool_id", _Key, ForeignKey("pools.id", ondelete="CASCADE"), nullable=False),
     Column("pool_version", BigInteger, nullable=False),
-    Column("created_at", UtcDateTime, nullable=False, index=True),
+    Column("created_at", UtcDateTime, nullable=False),
     Column("method", Text, nullable=False),
     _json("request", nullable=False),
     _json("demonstrations", nullable=False),
     _json("query"),
     Column("abstained", Boolean, nullable=False),
+    Column("best_similarity", Double),
+    # Both counts of a pool's statistics are answered by an index alone: a row is long.
+    Index("selections_created_at", "pool_id", "created_at"),
+    Index("selections_best_similarity", "pool_id", "best_similarity", "created_at"),
 )
+"""``best_similarity`` is empty where the query had no vector, or was answered before it was recorded."""
 
 jobs = Table(
     "jobs",

@@ -2,8 +2,17 @@
 
 from fastapi import APIRouter, Request, Response
 
-from kshot.errors import Conflict, IdempotencyConflict, MissingDependency, PoolExists, PoolNotFound
+from kshot.errors import (
+    Conflict,
+    EmbedderMismatch,
+    IdempotencyConflict,
+    MissingDependency,
+    PoolExists,
+    PoolNotFound,
+)
+from kshot.schemas.operations import JobInfo
 from kshot.schemas.pools import PoolCreate, PoolInfo, PoolList, PoolPatch, PoolStats
+from kshot.schemas.tuning import TuneRequest
 from kshot.server.bodies import read_model, reply
 from kshot.server.idempotency import once
 from kshot.server.openapi import contract
@@ -62,3 +71,22 @@ async def delete_pool(pool: str, request: Request) -> Response:
 async def get_pool_stats(pool: str, request: Request) -> Response:
     """Count what a pool holds, by status, split and label, and what it takes on disk."""
     return reply(await services(request).pools.stats(pool))
+
+
+@router.post(
+    "/{pool}/tune",
+    status_code=202,
+    response_model=JobInfo,
+    **contract(body=TuneRequest, problems=(PoolNotFound, EmbedderMismatch, IdempotencyConflict)),
+)
+async def tune_pool(pool: str, request: Request) -> Response:
+    """Start a job that chooses token layer and weights of the fused relevance by the labels of neighbours."""
+    body = await read_model(request, TuneRequest)
+
+    async def work() -> Response:
+        return reply(await services(request).tuning.start(pool, body), status=202)
+
+    response = await once(services(request).idempotency, request, work)
+    job = JobInfo.model_validate_json(bytes(response.body))
+    response.headers["Location"] = f"/v1/jobs/{job.id}"
+    return response

@@ -1,6 +1,9 @@
 """Selections: the hot path, its batch, plain search, rendered prompts, and what was chosen before."""
 
-from fastapi import APIRouter, Request, Response
+from typing import Annotated
+
+from fastapi import APIRouter, Query, Request, Response
+from pydantic import Field
 
 from kshot.errors import (
     DimensionMismatch,
@@ -13,6 +16,7 @@ from kshot.errors import (
     SelectionNotFound,
     UnknownSelector,
 )
+from kshot.schemas.gaps import GapList
 from kshot.schemas.selections import (
     BatchReply,
     BatchRequest,
@@ -26,7 +30,7 @@ from kshot.schemas.selections import (
 )
 from kshot.server.bodies import read_model, reply
 from kshot.server.openapi import contract
-from kshot.server.routes.common import services
+from kshot.server.routes.common import PageParameters, services
 
 router = APIRouter(prefix="/v1", tags=["selections"])
 
@@ -83,6 +87,23 @@ async def render(pool: str, request: Request) -> Response:
     """Choose demonstrations and put them into a prompt that is ready to be sent."""
     body = await read_model(request, RenderRequest)
     return reply(await services(request).selections.render(pool, body))
+
+
+class GapParameters(PageParameters):
+    """Query parameters of the gaps."""
+
+    below: float | None = Field(
+        default=None, ge=-1, le=1, description="cosine below which one counts; default: the pool's gap_below"
+    )
+
+
+@router.get("/pools/{pool}/gaps", response_model=GapList, **contract(problems=(PoolNotFound,)))
+async def list_gaps(pool: str, request: Request, parameters: Annotated[GapParameters, Query()]) -> Response:
+    """List the queries to which nothing in the pool came close, the worst first; equal ones are counted."""
+    page = await services(request).selections.gaps(
+        pool, below=parameters.below, cursor=parameters.cursor, limit=parameters.limit
+    )
+    return reply(page)
 
 
 @router.get(

@@ -1,19 +1,21 @@
 """One service per flow; `build_services` is the one place that constructs and joins them."""
 
 import asyncio
+from collections.abc import Mapping
 
 from kshot.index.store import Store
 from kshot.schemas.operations import Readiness
 from kshot.server.metrics import Metrics
 from kshot.server.services.examples import ExampleService
 from kshot.server.services.indexing import Indexer
-from kshot.server.services.jobs import JobRunner, JobService
+from kshot.server.services.jobs import REEMBED, TUNE, JobRunner, JobService, Work
 from kshot.server.services.pools import PoolService
 from kshot.server.services.reembedding import Reembedding
 from kshot.server.services.registry import Embedders, PoolRegistry
 from kshot.server.services.runtime import PoolRuntime
 from kshot.server.services.selection import SelectionService
 from kshot.server.services.selection_log import SelectionLog
+from kshot.server.services.tuning import Tuning
 from kshot.server.services.waiting import Publications
 from kshot.server.settings import Settings
 
@@ -33,7 +35,7 @@ class Services:
         self._publications = Publications()
         self.indexer = Indexer(self.store, self.registry, self._publications, self._published)
         reembedding = Reembedding(self.store, self.registry, self.indexer)
-        self._runner = JobRunner(self.store, self.registry, reembedding)
+        self._runner = JobRunner(self.store, self.registry)
         self.selection_log = SelectionLog(self.store, self.registry)
         self.pools = PoolService(
             self.store, self.registry, self._embedders, self.indexer, reembedding, self._runner, metrics
@@ -48,6 +50,11 @@ class Services:
             queue=settings.select_queue,
         )
         self.jobs = JobService(self.store, self._runner)
+        self.tuning = Tuning(self.store, self.registry, self._runner, self.pools)
+        self._kind_to_work: Mapping[str, Work] = {
+            REEMBED: lambda pool_id, params, progress: reembedding.run(pool_id, params["settings"], progress),
+            TUNE: self.tuning.run,
+        }
 
     @property
     def idempotency(self) -> Store:
@@ -59,7 +66,7 @@ class Services:
         await asyncio.to_thread(self._recover)
         self.indexer.start()
         self.selection_log.start()
-        self._runner.start()
+        self._runner.start(self._kind_to_work)
 
     async def close(self) -> None:
         """Flush what waits and stop; a second call does nothing."""

@@ -1,33 +1,34 @@
 """The synchronous half of `select`: from features and a snapshot to a finished reply."""
 
-import hashlib
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import dataclass
 from uuid import uuid4
 
 import numpy as np
 
 from kshot.arrays import Float32s, Float64s, Int64s
-from kshot.errors import FieldError, InvalidInput
 from kshot.index.candidates import QueryFeatures
-from kshot.index.snapshot import Eligible, Exclusions, Snapshot
+from kshot.index.snapshot import Eligible, Snapshot
 from kshot.index.store import Store
 from kshot.schemas.base import Notice
 from kshot.schemas.pools import OrderName, PackingName
 from kshot.schemas.selections import (
-    Explanation,
+    Adaptive,
     Frame,
+    GainStep,
     RandomOrder,
-    Rejected,
     SelectionReply,
     SelectRequest,
     Usage,
 )
-from kshot.server.services import assembly, choosing
+from kshot.selectors import adaptive_k
+from kshot.server.services import assembly, choosing, prefix
 from kshot.server.services.assembly import Chosen
-from kshot.server.services.choosing import RUNNERS_UP, Choice, Method
+from kshot.server.services.choosing import Choice, Method
+from kshot.server.services.explaining import explain
+from kshot.server.services.gaps import best_similarity, gap_notices
+from kshot.server.services.pace import in_time
 from kshot.server.services.runtime import PoolRuntime
 from kshot.server.services.shown import Shown
 
@@ -47,13 +48,15 @@ class Clock:
 class Answer:
     """A selection as made, and its wire form.
 
-    ``method`` is the one that ran; ``request`` has the pool's defaults where the caller's was silent.
+    ``method`` is the one that ran; ``request`` has the pool's defaults where the caller's was silent;
+    ``best_similarity`` is the cosine of the query to the nearest example that might have been chosen.
     """
 
     reply: SelectionReply
     chosen: list[Chosen]
     method: Method
     request: SelectRequest
+    best_similarity: float | None
 
 
 def answer(
@@ -63,36 +66,72 @@ def answer(
     query: QueryFeatures,
     request: SelectRequest,
     clock: Clock,
+    *,
+    fallbacks: Sequence[Method] = (),
+    cluster: str | None = None,
+    asked: QueryFeatures | None = None,
 ) -> Answer:
-    """Choose, fetch, pack, order, describe. Reads one snapshot; safe in any thread."""
+    """Choose, fetch, pack, order, describe. Reads one snapshot; safe in any thread.
+
+    ``fallbacks`` may answer in place of ``method`` where that would miss the request's deadline. ``cluster``
+    names the example whose features ``query`` holds, where that is not the query itself, which is ``asked``.
+    """
     snapshot = runtime.index.snapshot
     request, k, order, packing = _with_defaults(runtime, request)
-    method, notices = choosing.fitting(method, query)
+    late: Notice | None = None
+    if request.deadline_ms is not None:
+        left_ms = request.deadline_ms - milliseconds(clock.started, time.perf_counter())
+        method, late = in_time(runtime.pace, method, fallbacks, query, left_ms)
+    method, notices = choosing.fitting(method, query, runtime.settings.difficulty_field)
+    notices += [late] if late is not None else []
     allowed = snapshot.eligible(request.filter, choosing.exclusions(request))
     notices += unseen_notices(allowed)
-    core_rows = _core(runtime, snapshot, request, k)
-    core_rows = core_rows[allowed.mask[core_rows]]
+    frame = _frame(runtime, snapshot, request)
+    system = None if frame is None else frame.system
+    block_tokens = None if request.stable is None else request.stable.block_tokens
+    core = _core_choice(snapshot, query, prefix.core_rows(runtime, snapshot, request, allowed, k))
+    stable = _chosen(store, runtime, snapshot, query, core, is_stable=True)
+    stable = prefix.aligned(runtime, system, stable, block_tokens)
     near = choosing.with_min_score(snapshot, query, allowed, request.min_score)
-    eligible = choosing.without(near, core_rows)
+    if request.distinct.content:
+        near = choosing.without(near, snapshot.repeats.later(near.mask))
+    eligible = choosing.without(near, np.array([one.row for one in stable], np.int64))
     searched = time.perf_counter()
-    choice = choosing.choose(snapshot, query, eligible, method, request, k - len(core_rows))
+    choice = choosing.choose(
+        snapshot,
+        query,
+        eligible,
+        method,
+        request,
+        k - len(stable),
+        runtime.settings.difficulty_field,
+    )
     selected = time.perf_counter()
 
+    picked = _chosen(store, runtime, snapshot, query, choice, is_stable=False)
+    picked, curve = _worth_their_tokens(picked, request.adaptive)
     stable, dynamic, dropped = assembly.fitted(
         runtime,
-        _chosen(store, runtime, snapshot, query, _core_choice(snapshot, query, core_rows), is_stable=True),
-        _chosen(store, runtime, snapshot, query, choice, is_stable=False),
+        stable,
+        picked,
         packing,
         request.max_tokens,
         lambda picks: assembly.ordered(runtime, snapshot, picks, order, request.seed),
     )
     chosen = [*stable, *dynamic]
-    notices += _notices(chosen, k, len(allowed.rows), len(dropped))
-    frame = _frame(runtime, snapshot, request)
+    wanted = k if request.adaptive is None else len(chosen) + len(dropped)
+    notices += _notices(chosen, wanted, len(allowed.rows), len(dropped))
+    gap_below = runtime.settings.select.gap_below
+    best = best_similarity(snapshot, asked or query, allowed, _at_hand(choice, stable, asked), gap_below)
+    notices += gap_notices(best, gap_below)
+    begins = prefix.described(runtime, system, stable, block_tokens)
     explanation = None
     if request.explain:
-        explanation = _explanation(runtime, method, allowed, choice, dropped, snapshot, store, k)
+        explanation = explain(
+            store, runtime, snapshot, asked or query, method, allowed, choice, chosen, dropped, k
+        )
     finished = time.perf_counter()
+    runtime.pace.took(method.name, milliseconds(clock.embedded, finished))
     reply = SelectionReply(
         selection_id=str(uuid4()),
         pool=runtime.record.name,
@@ -104,9 +143,11 @@ def answer(
             estimated=not runtime.tokenizer.exact,
             eligible=len(near.rows),
             candidates=choice.candidates,
+            prefix_tokens=begins.tokens,
+            cacheable_tokens=begins.cacheable,
         ),
         set=assembly.statistics(snapshot, chosen),
-        prefix_hash=_prefix_hash(runtime, frame.system if frame else None, stable),
+        prefix_hash=begins.hash,
         timing_ms={
             "embed": milliseconds(clock.started, clock.embedded),
             "filter": milliseconds(clock.embedded, searched),
@@ -114,12 +155,40 @@ def answer(
             "assemble": milliseconds(selected, finished),
             "total": milliseconds(clock.started, finished),
         },
+        degraded=late is not None,
         abstained=not chosen and not len(near.rows) and len(allowed.rows) > 0,
         warnings=notices,
+        curve=curve,
+        cluster=cluster,
         frame=frame,
         explain=explanation,
     )
-    return Answer(reply, chosen, method, request)
+    return Answer(reply, chosen, method, request, best)
+
+
+def _at_hand(choice: Choice, stable: Sequence[Chosen], asked: QueryFeatures | None) -> list[float]:
+    """Collect what is known of the cosines to the query; those to another one do not count."""
+    if asked is not None:
+        return []
+    cosines = [choice.nearest, *(one.similarity for one in stable)]
+    return [cosine for cosine in cosines if cosine is not None]
+
+
+def _worth_their_tokens(
+    picked: list[Chosen], adaptive: Adaptive | None
+) -> tuple[list[Chosen], list[GainStep]]:
+    """Cut the picks where more are not worth their tokens, and describe all of them in pick order."""
+    if adaptive is None:
+        return picked, []
+    gains, tokens = [one.gain for one in picked], [one.tokens for one in picked]
+    found = adaptive_k(gains, tokens, adaptive.min_gain_per_token, min_k=adaptive.min_k)
+    curve = [
+        GainStep(
+            id=one.example.id, gain=one.gain, tokens=one.tokens, gain_per_token=rate, kept=place < found.kept
+        )
+        for place, (one, rate) in enumerate(zip(picked, found.gain_per_token.tolist(), strict=True))
+    ]
+    return picked[: found.kept], curve
 
 
 def _with_defaults(
@@ -129,18 +198,6 @@ def _with_defaults(
     k = defaults.k if request.k is None else request.k
     order, packing = request.order or defaults.order, request.packing or defaults.packing
     return request.model_copy(update={"k": k, "order": order, "packing": packing}), k, order, packing
-
-
-def _core(runtime: PoolRuntime, snapshot: Snapshot, request: SelectRequest, k: int) -> Int64s:
-    if request.stable is None:
-        return np.empty(0, np.int64)
-    if request.stable.k > k:
-        message = f"received {request.stable.k}, allowed 1 to k = {k}"
-        raise InvalidInput(f"/stable/k {message}", errors=[FieldError("/stable/k", message)])
-    key = "" if request.filter is None else request.filter.model_dump_json(by_alias=True, exclude_none=True)
-    # A query's own exclusions must not change the core of all the others: they only take rows out of it.
-    everything = snapshot.eligible(request.filter, Exclusions())
-    return runtime.cores.rows(key, snapshot, everything, request.stable.k)
 
 
 def _core_choice(snapshot: Snapshot, query: QueryFeatures, rows: Int64s) -> Choice:
@@ -194,40 +251,6 @@ def _load(store: Store, runtime: PoolRuntime, seqs: Sequence[int]) -> list[Shown
     return [*map(Shown, examples, turns, assembly.measured(runtime, turns))]
 
 
-def _explanation(
-    runtime: PoolRuntime,
-    method: Method,
-    allowed: Eligible,
-    choice: Choice,
-    dropped: list[Chosen],
-    snapshot: Snapshot,
-    store: Store,
-    k: int,
-) -> Explanation:
-    rejected = [
-        Rejected(id=one.example.id, score=one.score, reason="max_tokens: picked, but it did not fit")
-        for one in dropped
-    ]
-    seq_to_score = {int(snapshot.seqs[row]): score for row, score in choice.runners_up}
-    for example in store.get_examples_by_seq(runtime.record.id, list(seq_to_score)):
-        reason = f"k: {method.name} picks it when {k + RUNNERS_UP} are wanted"
-        rejected.append(Rejected(id=example.id, score=seq_to_score[example.seq], reason=reason))
-    return Explanation(
-        method=method.name,
-        params=parameters(method),
-        diagnostics=dict(choice.diagnostics),
-        filter_matched=allowed.filter_matched,
-        excluded=allowed.excluded,
-        rejected=rejected,
-    )
-
-
-def parameters(method: Method) -> dict[str, Any]:
-    """Return every hyper-parameter that the method ran with."""
-    selector: Any = method.selector  # a dataclass by contract
-    return asdict(selector)
-
-
 def unseen_notices(eligible: Eligible) -> list[Notice]:
     """Say which fields of a filter no example has: most likely a typing error."""
     return [
@@ -251,13 +274,6 @@ def _notices(chosen: list[Chosen], k: int, eligible: int, dropped: int) -> list[
         message = f"{', '.join(map(repr, near[:3]))} nearly equals the query; exclude it when you evaluate"
         notices.append(Notice(code="near_identical", message=message))
     return notices
-
-
-def _prefix_hash(runtime: PoolRuntime, system: str | None, stable: list[Chosen]) -> str | None:
-    if not stable:
-        return None
-    parts = [system or "", *(one.turn.text for one in stable)]
-    return hashlib.sha256(runtime.templates.separator.join(parts).encode()).hexdigest()[:16]
 
 
 def _frame(runtime: PoolRuntime, snapshot: Snapshot, request: SelectRequest) -> Frame | None:

@@ -1,6 +1,5 @@
 """From chosen rows to demonstrations: texts, lengths, packing, prompt order."""
 
-import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -9,7 +8,7 @@ import numpy as np
 
 from kshot.arrays import Int64s
 from kshot.formatting import Turn
-from kshot.index.columns import MISSING, flatten
+from kshot.index.columns import MISSING, as_number, flatten
 from kshot.index.snapshot import Snapshot
 from kshot.records import Example
 from kshot.schemas.pools import OrderName, PackingName
@@ -175,8 +174,4 @@ def _difficulty(field: str | None, picks: Sequence[Chosen]) -> "np.ndarray[tuple
 
 
 def _number(metadata: Mapping[str, Any], field: str) -> float | None:
-    value = dict(flatten(metadata)).get(field)
-    if not isinstance(value, int | float) or isinstance(value, bool):
-        return None
-    # JSON's integers know no bound.
-    return float(max(-sys.float_info.max, min(sys.float_info.max, value)))
+    return as_number(dict(flatten(metadata)).get(field))

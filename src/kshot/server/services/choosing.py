@@ -16,8 +16,8 @@ from kshot.index.snapshot import Eligible, Exclusions, Snapshot
 from kshot.records import input_hash
 from kshot.schemas.base import Notice
 from kshot.schemas.selections import Query, SelectRequest
-from kshot.selectors import SELECTORS, Selector
-from kshot.selectors.fused import Fused
+from kshot.selectors import SELECTORS, Selector, select_distinct
+from kshot.selectors.fused_relevance import FusedRelevance
 from kshot.selectors.uniform import Uniform
 
 RUNNERS_UP = 5
@@ -44,6 +44,8 @@ class Choice:
     diagnostics : mapping
     runners_up : sequence of (row, score)
         Chosen if `RUNNERS_UP` more were wanted; only when an explanation was asked for.
+    nearest : float or None
+        Highest cosine of a candidate to the query; None without candidates.
     """
 
     rows: Int64s
@@ -52,6 +54,7 @@ class Choice:
     candidates: int
     diagnostics: Mapping[str, Any]
     runners_up: tuple[tuple[int, float], ...] = ()
+    nearest: float | None = None
 
     @classmethod
     def nothing(cls) -> "Choice":
@@ -87,25 +90,32 @@ def with_min_score(
 
 def without(eligible: Eligible, rows: Int64s) -> Eligible:
     """Take rows out."""
-    return _only(eligible, np.setdiff1d(eligible.rows, rows)) if len(rows) else eligible
+    if not len(rows):
+        return eligible
+    mask = eligible.mask.copy()
+    mask[rows] = False
+    return replace(eligible, mask=mask, rows=np.flatnonzero(mask))
 
 
-def fitting(method: Method, query: QueryFeatures) -> tuple[Method, list[Notice]]:
-    """Let the fused method go without the signals that this query lacks; refuse what cannot do without.
+def fitting(
+    method: Method, query: QueryFeatures, difficulty_field: str | None = None
+) -> tuple[Method, list[Notice]]:
+    """Let a fused relevance go without the signals that this query lacks; refuse what cannot do without.
 
     Raises
     ------
     InvalidParameter
-        The method reads token vectors, words or the query's vector, and there are none; the message lists
-        the methods that work for this query.
+        The method reads token vectors, words, the query's vector or difficulties, and there are none; the
+        message lists the methods that work for this query.
     """
-    notices: list[Notice] = []
-    selector = method.selector
-    if isinstance(selector, Fused):
-        selector, notices = _with_present_signals(selector, query)
-    lacking = _lacking(selector, query)
+    selector, absent = _with_present_signals(method.selector, query)
+    notices = [Notice(code="signal_absent", message=f"{method.name} goes without {name}") for name in absent]
+    lacking = _lacking(selector, query, difficulty_field)
     if lacking is not None:
-        allowed = [name for name in SELECTORS.names() if _lacking(_default(name, query), query) is None]
+        defaults = {
+            name: _with_present_signals(SELECTORS.get(name)(), query)[0] for name in SELECTORS.names()
+        }
+        allowed = [name for name, one in defaults.items() if _lacking(one, query, difficulty_field) is None]
         message = f"{method.name!r} needs {lacking}; methods that work here: {', '.join(allowed)}"
         raise InvalidParameter(message, errors=[FieldError("/method", message)])
     return Method(method.name, selector), notices
@@ -118,56 +128,76 @@ def choose(
     method: Method,
     request: SelectRequest,
     k: int,
+    difficulty_field: str | None,
 ) -> Choice:
-    """Run the method over the eligible rows."""
+    """Run the method over the eligible rows; ``difficulty_field`` is the pool's setting."""
     if not len(eligible.rows) or k < 1:
         return Choice.nothing()
-    candidates = gather(snapshot, query, eligible, method.selector, k)
-    picks = _run(method, candidates, request.seed, k)
+    candidates = gather(snapshot, query, eligible, method.selector, k, difficulty_field)
+    picks = _run(snapshot, method, candidates, request, k)
     return Choice(
         rows=candidates.rows[picks.indices],
         scores=picks.scores,
         gains=picks.gains,
         candidates=len(candidates),
         diagnostics=picks.diagnostics,
-        runners_up=_runners_up(method, candidates, picks, request.seed, k) if request.explain else (),
+        runners_up=_runners_up(snapshot, method, candidates, picks, request, k) if request.explain else (),
+        nearest=float(candidates.relevance.max()),
     )
 
 
-def _with_present_signals(selector: Fused, query: QueryFeatures) -> tuple[Fused, list[Notice]]:
+def _with_present_signals(selector: Selector, query: QueryFeatures) -> tuple[Selector, list[str]]:
+    """Take the weight from signals of a fused relevance that this query lacks, and name them."""
+    if not isinstance(selector, FusedRelevance) or not selector.is_fused:
+        return selector, []
     present = {"similarity": query.vector is not None, "bsr": query.tokens is not None}
     present["bm25"] = query.text is not None
     absent = [name for name, is_there in present.items() if getattr(selector, name) and not is_there]
     if not any(getattr(selector, name) and is_there for name, is_there in present.items()):
         return selector, []
-    notices = [Notice(code="signal_absent", message=f"fused goes without {name}") for name in absent]
-    return replace(selector, **dict.fromkeys(absent, 0.0)), notices
+    return replace(selector, **dict.fromkeys(absent, 0.0)), absent
 
 
-def _default(name: str, query: QueryFeatures) -> Selector:
-    selector = SELECTORS.get(name)()
-    return _with_present_signals(selector, query)[0] if isinstance(selector, Fused) else selector
-
-
-def _lacking(selector: Selector, query: QueryFeatures) -> str | None:
+def _lacking(selector: Selector, query: QueryFeatures, difficulty_field: str | None) -> str | None:
     """Say what the method would read and this query does not have."""
     if Feature.TOKENS in selector.needs and query.tokens is None:
         return "token vectors, and the pool's embedder gives none"
-    if Feature.LEXICAL in selector.needs:
-        return "the query's text; give `inputs`" if query.text is None else None
-    if query.vector is None and not isinstance(selector, Uniform):
+    reads_text = bool(selector.needs & {Feature.LEXICAL, Feature.STRUCTURES})
+    if reads_text and query.text is None:
+        return "the query's text; give `inputs`"
+    # Without a field the number of tokens is the difficulty, which a pool without token vectors lacks.
+    if Feature.DIFFICULTY in selector.needs and difficulty_field is None and query.tokens is None:
+        return "how hard each example is; set the pool's `difficulty_field`"
+    by_similarity = not reads_text and not isinstance(selector, Uniform)
+    if query.vector is None and (by_similarity or Feature.VECTORS in selector.needs):
         return "a query vector; give `vector`"
     return None
 
 
-def _run(method: Method, candidates: Candidates, seed: int, k: int) -> Picks:
-    return method.selector.select(candidates, k, np.random.Generator(np.random.PCG64(seed)))
+def _run(snapshot: Snapshot, method: Method, candidates: Candidates, request: SelectRequest, k: int) -> Picks:
+    def run(some: Candidates) -> Picks:
+        return method.selector.select(some, k, np.random.Generator(np.random.PCG64(request.seed)))
+
+    dense, threshold = snapshot.dense, request.distinct.similarity
+    if threshold is None or dense is None:
+        return run(candidates)
+    return select_distinct(
+        lambda indices: run(candidates if len(indices) == len(candidates) else candidates.take(indices)),
+        lambda index: dense.similarities(dense.vectors[candidates.rows[index]], candidates.rows),
+        len(candidates),
+        threshold,
+    )
 
 
 def _runners_up(
-    method: Method, candidates: Candidates, picks: Picks, seed: int, k: int
+    snapshot: Snapshot,
+    method: Method,
+    candidates: Candidates,
+    picks: Picks,
+    request: SelectRequest,
+    k: int,
 ) -> tuple[tuple[int, float], ...]:
-    more = _run(method, candidates, seed, k + RUNNERS_UP)
+    more = _run(snapshot, method, candidates, request, k + RUNNERS_UP)
     chosen = set(picks.indices.tolist())
     return tuple(
         (int(candidates.rows[index]), float(score))

@@ -3,9 +3,9 @@
 import asyncio
 import contextlib
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
-from typing import Any, Unpack
+from typing import Any, TypeAlias, Unpack
 from uuid import uuid4
 
 from kshot.errors import Conflict, InvalidInput, KshotError, PoolNotFound
@@ -15,16 +15,20 @@ from kshot.records import Job, JobState
 from kshot.schemas.operations import JobInfo, JobList
 from kshot.server.logs import get_logger
 from kshot.server.services.indexing import Stopped
-from kshot.server.services.reembedding import Phase, Reembedding
+from kshot.server.services.progress import Progress
 from kshot.server.services.registry import PoolRegistry
 
 log = get_logger(__name__)
 
 
 REEMBED = "reembed"
+TUNE = "tune"
 SWITCHING = "switching"
 """The phase in which a job can no longer be cancelled."""
 _PAUSE_S = 5.0
+
+Work: TypeAlias = Callable[[int, Mapping[str, Any], Progress], dict[str, Any]]
+"""Does a job, given its pool's number and its parameters; returns the job's result."""
 
 
 class _Cancelled(Exception):
@@ -34,23 +38,25 @@ class _Cancelled(Exception):
 class JobRunner:
     """Claims queued jobs one at a time and runs them in a thread of its own.
 
-    The progress of ``reembed`` is the segments on disk: a restarted job embeds only what is missing.
+    A job that was cut short is done again: of ``reembed`` what is missing, as the segments on disk are its
+    progress; of other kinds everything.
     """
 
-    def __init__(self, store: Store, registry: PoolRegistry, reembedding: Reembedding) -> None:
+    def __init__(self, store: Store, registry: PoolRegistry) -> None:
         self._store = store
         self._registry = registry
-        self._reembedding = reembedding
+        self._kind_to_work: Mapping[str, Work] = {}
         self._wake = threading.Event()
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="kshot-jobs", daemon=True)
 
-    def start(self) -> None:
+    def start(self, kind_to_work: Mapping[str, Work]) -> None:
         """Put interrupted jobs back into the queue, clean up after those that ended, and start the thread."""
+        self._kind_to_work = kind_to_work
         for job in self._store.requeue_interrupted_jobs():
             log.info("job_resumed", job=job.id, kind=job.kind)
         for runtime in self._registry.all():
-            if self.unfinished(runtime.record.id) is None:
+            if self.unfinished(runtime.record.id, REEMBED) is None:
                 self._registry.remove_stale_files(runtime.record.id)
         self._thread.start()
 
@@ -83,10 +89,10 @@ class JobRunner:
         self._wake.set()
         return job
 
-    def unfinished(self, pool_id: int) -> Job | None:
-        """Return a job of the pool that is queued or running, if there is one."""
+    def unfinished(self, pool_id: int, kind: str | None = None) -> Job | None:
+        """Return a job of the pool, of a kind if one is given, that is queued or running, if there is one."""
         for state in (JobState.RUNNING, JobState.QUEUED):
-            for job in self._store.list_jobs(pool_id=pool_id, state=state, limit=1):
+            for job in self._store.list_jobs(pool_id=pool_id, kind=kind, state=state, limit=1):
                 return job
         return None
 
@@ -118,7 +124,7 @@ class JobRunner:
             return
         except _Cancelled:
             log.info("job_cancelled", job=job.id, kind=job.kind)
-            if job.pool_id is not None:
+            if job.pool_id is not None and job.kind == REEMBED:
                 self._clean_up(job.pool_id)
         except KshotError as error:
             self._finish(job, state=JobState.FAILED, error={"code": error.code, "detail": error.message})
@@ -132,10 +138,11 @@ class JobRunner:
             self._finish(job, state=JobState.SUCCEEDED, result=result)
 
     def _work(self, job: Job) -> dict[str, Any]:
-        if job.kind != REEMBED or job.pool_id is None:
+        work = self._kind_to_work.get(job.kind)
+        if work is None or job.pool_id is None:
             raise InvalidInput(f"a job of kind {job.kind!r} for pool {job.pool_id} cannot be run")
 
-        def progress(done: int, total: int, phase: Phase) -> None:
+        def progress(done: int, total: int, phase: str) -> None:
             if self._stopping.is_set():
                 raise Stopped
             try:
@@ -143,7 +150,7 @@ class JobRunner:
             except Conflict:
                 raise _Cancelled from None
 
-        return self._reembedding.run(job.pool_id, job.params["settings"], progress)
+        return work(job.pool_id, job.params, progress)
 
     def _finish(self, job: Job, **changes: Unpack[JobChanges]) -> None:
         with contextlib.suppress(Conflict):  # cancelled at the last moment
@@ -182,11 +189,11 @@ class JobService:
         pool_id = None if pool is None else self._store.get_pool(pool).id
         jobs = self._store.list_jobs(pool_id=pool_id, after=cursor, limit=limit + 1)
         id_to_name = {record.id: record.name for record in self._store.list_pools()}
-        page = [_to_info(job, id_to_name) for job in jobs[:limit]]
+        page = [to_info(job, id_to_name) for job in jobs[:limit]]
         return JobList(data=page, next_cursor=page[-1].id if len(jobs) > limit else None)
 
     def _info(self, job: Job) -> JobInfo:
-        return _to_info(job, {record.id: record.name for record in self._store.list_pools()})
+        return to_info(job, {record.id: record.name for record in self._store.list_pools()})
 
     def _cancel(self, job_id: str) -> JobInfo:
         job = self._store.get_job(job_id)
@@ -197,7 +204,8 @@ class JobService:
         return self._info(self._store.get_job(job_id))
 
 
-def _to_info(job: Job, id_to_name: Mapping[int, str]) -> JobInfo:
+def to_info(job: Job, id_to_name: Mapping[int, str]) -> JobInfo:
+    """Describe a job on the wire; a pool that is gone has no name any more."""
     return JobInfo(
         id=job.id,
         kind=job.kind,

@@ -21,6 +21,7 @@ from kshot.records import Pool
 from kshot.schemas.pools import PoolCreate, PoolInfo, PoolList, PoolPatch, PoolSettings, PoolStats
 from kshot.server.metrics import Metrics
 from kshot.server.selectors_schema import build_selector
+from kshot.server.services.gaps import count_gaps
 from kshot.server.services.indexing import Indexer, Stopped
 from kshot.server.services.jobs import REEMBED, JobRunner
 from kshot.server.services.reembedding import Reembedding
@@ -69,7 +70,7 @@ class PoolService:
 
     async def patch(self, name: str, body: PoolPatch) -> PoolInfo:
         """Change settings; a change that makes vectors stale starts a job and holds when the job is done."""
-        return await asyncio.to_thread(self._patch, name, body)
+        return await asyncio.to_thread(self.change, name, body)
 
     async def delete(self, name: str) -> None:
         """Delete a pool with its examples, selections and files."""
@@ -104,14 +105,15 @@ class PoolService:
         more = page[-1].name if len(later) > limit else None
         return PoolList(data=[self._info(record) for record in page], next_cursor=more)
 
-    def _patch(self, name: str, body: PoolPatch) -> PoolInfo:
+    def change(self, name: str, body: PoolPatch) -> PoolInfo:
+        """Change settings as `patch` does, in the calling thread."""
         # This may load a model, for which nobody should wait at the lock.
         self._check(settings_of(self._store.get_pool(name), body.settings))
         with self._registry.settings_lock:
             record = self._store.get_pool(name)
             new = settings_of(record, body.settings)
             if not self._makes_stale(record, new, body):
-                return self._info(self._change(record, new))
+                return self._info(self._take_over(record, new))
             self._check_vectors(record, new)
         settings = new.model_dump(mode="json")
         changed = {key: settings[key] for key in body.settings}
@@ -135,7 +137,7 @@ class PoolService:
         touched = [field for field in FEATURE_SETTINGS if field in body.settings]
         if not touched:
             return False
-        job = self._jobs.unfinished(record.id)
+        job = self._jobs.unfinished(record.id, REEMBED)
         if job is not None:
             raise Conflict(
                 f"job {job.id} embeds pool {record.name!r} anew; wait for it or cancel it to change "
@@ -147,8 +149,8 @@ class PoolService:
             return True
         return any(getattr(runtime.settings, field) != getattr(new, field) for field in touched)
 
-    def _change(self, record: Pool, new: PoolSettings) -> Pool:
-        """Take over settings that change no stored vector; the caller holds the settings' lock."""
+    def _take_over(self, record: Pool, new: PoolSettings) -> Pool:
+        """Store and use settings that change no stored vector; the caller holds the settings' lock."""
         record = self._store.update_pool_settings(record.name, new.model_dump(mode="json"))
         runtime = self._registry.find(record.name)
         if runtime is None:
@@ -204,6 +206,7 @@ class PoolService:
         runtime = self._registry.get(name)
         snapshot = runtime.index.snapshot
         info = self._info(self._store.get_pool(name))
+        selections, gaps = count_gaps(self._store, runtime)
 
         def counts(field: str, most: int | None = None) -> dict[str, int]:
             column = snapshot.field_to_column.get(field)
@@ -225,6 +228,8 @@ class PoolService:
             segments=runtime.index.segments,
             disk_bytes=runtime.index.disk_bytes,
             vector_index="empty" if snapshot.dense is None else snapshot.dense.kind,
+            selections=selections,
+            gaps=gaps,
         )
 
     def _check(self, settings: PoolSettings) -> None:

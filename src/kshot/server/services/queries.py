@@ -6,6 +6,7 @@ from kshot.schemas.selections import Query, SelectRequest
 from kshot.server.selectors_schema import build_selector
 from kshot.server.services.acceptance import unit_vector
 from kshot.server.services.choosing import Method
+from kshot.server.services.pace import CHEAPER
 from kshot.server.services.runtime import PoolRuntime
 from kshot.server.validation import refusal
 
@@ -30,11 +31,18 @@ async def query_features(runtime: PoolRuntime, request: Query) -> QueryFeatures:
         return QueryFeatures(vector, None, text)
     if not text.strip():
         raise refusal([FieldError("/inputs", "gives an empty text to embed")])
+    return await text_features(runtime, text)
+
+
+async def text_features(runtime: PoolRuntime, text: str) -> QueryFeatures:
+    """Embed a text of a pool that embeds texts by itself."""
     features = await runtime.encoder.encode_one(text, runtime.token_layer)
-    tokens = None
+    tokens = token_ids = spans = None
     if features.tokens is not None and features.special is not None:
         tokens = features.tokens[~features.special]
-    return QueryFeatures(features.vectors[0], tokens, text)
+        token_ids = None if features.token_ids is None else features.token_ids[~features.special]
+        spans = None if features.spans is None else features.spans[~features.special]
+    return QueryFeatures(features.vectors[0], tokens, text, spans, token_ids)
 
 
 def require_vector(query: QueryFeatures) -> None:
@@ -66,3 +74,9 @@ def method_of(runtime: PoolRuntime, request: SelectRequest) -> Method:
     except UnknownSelector as error:
         pointer = "/method" if isinstance(asked, str) else "/method/type"
         raise UnknownSelector(error.message, errors=[FieldError(pointer, error.message, "choice")]) from None
+
+
+def cheaper_methods(runtime: PoolRuntime) -> list[Method]:
+    """Return what may stand in for a method that would be late, under the pool's parameters."""
+    params = runtime.settings.select.params
+    return [Method(name, build_selector(name, params.get(name, {}))) for name in CHEAPER]

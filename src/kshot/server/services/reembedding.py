@@ -2,26 +2,14 @@
 
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any, Literal, Protocol, TypeAlias
+from typing import Any
 
 from kshot.index.store import Store
 from kshot.records import Pool
 from kshot.server.services.indexing import Indexer
+from kshot.server.services.progress import Progress, silent
 from kshot.server.services.registry import PoolRegistry
 from kshot.server.services.runtime import PoolRuntime, settings_of
-
-Phase: TypeAlias = Literal["embedding", "switching"]
-
-
-class Progress(Protocol):
-    """Told how far the work is, after each chunk and before the switch."""
-
-    def __call__(self, done: int, total: int, phase: Phase) -> None:
-        """Take note, or raise to stop."""
-
-
-def _silent(done: int, total: int, phase: Phase) -> None:
-    """Tell nobody."""
 
 
 class Reembedding:
@@ -36,7 +24,7 @@ class Reembedding:
         self._registry = registry
         self._indexer = indexer
 
-    def run(self, pool_id: int, changed: Mapping[str, Any], progress: Progress = _silent) -> dict[str, Any]:
+    def run(self, pool_id: int, changed: Mapping[str, Any], progress: Progress = silent) -> dict[str, Any]:
         """Embed and switch.
 
         Parameters
@@ -46,7 +34,7 @@ class Reembedding:
         changed : mapping
             The settings to change, validated; the others are taken as they are at the switch.
         progress : callable
-            See `Progress`.
+            Told of the phase ``embedding`` after each chunk, and of ``switching`` before the switch.
 
         Returns
         -------

@@ -11,14 +11,15 @@ from kshot.clients.embedders.base import Embedder
 from kshot.clients.embedders.online import OnlineEncoder
 from kshot.clients.tokenizers import Tokenizer, build_tokenizer
 from kshot.errors import EmbedderMismatch
-from kshot.index.lexical import LoadTexts
 from kshot.index.pool import PoolIndex
 from kshot.index.sealing import load_base
 from kshot.index.store import Store
+from kshot.index.text_cache import LoadTexts
 from kshot.records import Pool, canonical_json
 from kshot.schemas.pools import PoolSettings
 from kshot.server.logs import get_logger
 from kshot.server.services.core import StableCores
+from kshot.server.services.pace import Pace
 from kshot.server.services.shown import ShownCache
 from kshot.server.services.templates import PoolTemplates
 from kshot.server.validation import validated
@@ -46,6 +47,7 @@ class PoolRuntime:
     index: PoolIndex
     cores: StableCores
     shown: ShownCache
+    pace: Pace
 
     @classmethod
     def open(
@@ -71,6 +73,7 @@ class PoolRuntime:
             index=index,
             cores=StableCores(),
             shown=ShownCache(),
+            pace=Pace(),
         )
 
     def with_settings(self, record: Pool) -> "PoolRuntime":

@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 from kshot.errors import FieldError, KshotError, Overloaded, PoolNotFound, SelectionNotFound
 from kshot.index.store import Store
 from kshot.records import Selection
+from kshot.schemas.gaps import GapList
 from kshot.schemas.selections import (
     BatchItem,
     BatchReply,
@@ -26,8 +27,11 @@ from kshot.schemas.selections import (
 from kshot.server.logs import get_logger
 from kshot.server.metrics import Metrics
 from kshot.server.problems import problem
-from kshot.server.services.answering import Answer, Clock, answer, parameters
-from kshot.server.services.queries import method_of, query_features, require_vector
+from kshot.server.services.answering import Answer, Clock, answer
+from kshot.server.services.clusters import cluster_features
+from kshot.server.services.explaining import parameters
+from kshot.server.services.gaps import GAP, list_gaps
+from kshot.server.services.queries import cheaper_methods, method_of, query_features, require_vector
 from kshot.server.services.registry import PoolRegistry
 from kshot.server.services.rendering import rendered
 from kshot.server.services.runtime import PoolRuntime
@@ -113,6 +117,11 @@ class SelectionService:
         """Return a recorded selection."""
         return await asyncio.to_thread(self._get, selection_id)
 
+    async def gaps(self, pool: str, *, below: float | None, cursor: str | None, limit: int) -> GapList:
+        """Return a page of the queries to which nothing in the pool comes close, the worst first."""
+        runtime = self._registry.get(pool)
+        return await asyncio.to_thread(list_gaps, self._store, runtime, below, cursor, limit)
+
     async def _select(self, runtime: PoolRuntime, request: SelectRequest) -> Answer:
         started = time.perf_counter()
         pool = runtime.record.name
@@ -120,13 +129,32 @@ class SelectionService:
             runtime.check_embedder()
             method = method_of(runtime, request)
             query = await query_features(runtime, request)
+            cluster = asked = None
+            if request.sticky is not None:
+                asked = query
+                query, cluster = await cluster_features(self._store, runtime, asked, request.sticky.clusters)
             clock = Clock(started, time.perf_counter())
-            made = await self._in_thread(lambda: answer(self._store, runtime, method, query, request, clock))
+            fallbacks = () if request.deadline_ms is None else cheaper_methods(runtime)
+            made = await self._in_thread(
+                lambda: answer(
+                    self._store,
+                    runtime,
+                    method,
+                    query,
+                    request,
+                    clock,
+                    fallbacks=fallbacks,
+                    cluster=cluster,
+                    asked=asked,
+                )
+            )
         except Exception:
             self._metrics.select_ended(pool, "error")
             raise
         self._metrics.select_timed(pool, made.reply.method, made.reply.timing_ms)
-        self._metrics.select_ended(pool, "abstained" if made.reply.abstained else "ok")
+        self._metrics.select_ended(pool, _outcome(made.reply))
+        if any(notice.code == GAP for notice in made.reply.warnings):
+            self._metrics.gap_found(pool)
         self._log.add(_to_record(runtime, made))
         if request.durable:
             await self._log.flushed()
@@ -157,7 +185,14 @@ class SelectionService:
             demonstrations=[StoredDemonstration.model_validate(one) for one in selection.demonstrations],
             query=selection.query,
             abstained=selection.abstained,
+            best_similarity=selection.best_similarity,
         )
+
+
+def _outcome(reply: SelectionReply) -> str:
+    if reply.abstained:
+        return "abstained"
+    return "degraded" if reply.degraded else "ok"
 
 
 def _to_record(runtime: PoolRuntime, made: Answer) -> Selection:
@@ -186,4 +221,5 @@ def _to_record(runtime: PoolRuntime, made: Answer) -> Selection:
         ],
         query=made.request.inputs if runtime.settings.store_queries == "full" else None,
         abstained=made.reply.abstained,
+        best_similarity=made.best_similarity,
     )

@@ -1,9 +1,11 @@
 """Calls about pools."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
-from kshot.clients.sdk.calls.base import Call, Pages, encode, page_params, path_of, present, reader
+from kshot.clients.sdk.calls.base import Call, Pages, encode, listed, page_params, path_of, present, reader
+from kshot.schemas.gaps import Gap, GapList
+from kshot.schemas.operations import JobInfo
 from kshot.schemas.pools import PoolInfo, PoolList, PoolStats
 
 PREPARING_TIMEOUT_S = 900.0
@@ -94,3 +96,93 @@ def pool_stats(name: str) -> Call[PoolStats]:
     PoolNotFound
     """
     return Call(method="GET", path=path_of("pools", name, "stats"), read=reader(PoolStats))
+
+
+def tune_pool(
+    pool: str,
+    *,
+    apply: bool = False,
+    queries: int | None = None,
+    k: int | None = None,
+    layers: Iterable[int] | None = None,
+    exclude_splits: Iterable[str] | None = None,
+    seed: int | None = None,
+) -> Call[JobInfo]:
+    """Start a job that chooses the token layer and the weights of ``fused`` by a pool's labels.
+
+    No language model takes part. Labelled examples serve as queries; what is measured is how many of the k
+    nearest other examples carry the same label. A change is proposed only where it is better beyond noise.
+    ``wait_job`` waits for the end; the job's ``result`` is a `kshot.schemas.tuning.TuneResult`.
+
+    Parameters
+    ----------
+    pool : str
+    apply : bool
+        Change the pool's settings as proposed. Another token layer starts a further job, ``job_id`` of the
+        result, that embeds the examples again.
+    queries : int, optional
+        Examples that serve as queries at most, 50 to 1,000; default 400.
+    k : int, optional
+        1 to 50; default 8.
+    layers : iterable of int, optional
+        Token layers to compare with the present one; none if empty. Default: the embedder's own choice, the
+        last and two in between.
+    exclude_splits : iterable of str, optional
+        Splits whose examples take no part; default: ``["test"]``.
+    seed : int, optional
+        Decides which examples are drawn; default 0.
+
+    Raises
+    ------
+    PoolNotFound
+    InvalidInput
+        The pool has too few labels or labelled examples, or its embedder no such layer.
+    """
+    body = present(
+        apply=apply,
+        queries=queries,
+        k=k,
+        layers=None if layers is None else [*layers],
+        exclude_splits=listed(exclude_splits),
+        seed=seed,
+    )
+    return Call(
+        method="POST",
+        path=path_of("pools", pool, "tune"),
+        body=encode(body),
+        creates=True,
+        read=reader(JobInfo),
+    )
+
+
+def gaps(pool: str, *, below: float | None = None) -> Pages[Gap]:
+    """Iterate over the queries to which nothing in the pool came close, the worst first.
+
+    What to annotate next: equal queries are one gap with a count. Pages are fetched as they are needed.
+
+    Parameters
+    ----------
+    pool : str
+    below : float, optional
+        Cosine of the query to the nearest example below which a selection counts, in [-1, 1]. Default: the
+        pool's ``select.gap_below``.
+
+    Raises
+    ------
+    PoolNotFound, InvalidInput
+        On the first step of the iteration.
+    """
+
+    def read(body: bytes) -> tuple[list[Gap], str | None]:
+        page = reader(GapList)(body)
+        return page.data, page.next_cursor
+
+    least = None if below is None else repr(float(below))
+    return Pages(
+        lambda cursor: Call(
+            method="GET",
+            path=path_of("pools", pool, "gaps"),
+            params=page_params(cursor, below=least),
+            read=read,
+        )
+    )

@@ -35,6 +35,11 @@ class SelectOptions(TypedDict, total=False):
     min_score: float | None
     order: str | Mapping[str, Any] | None
     stable: int | Mapping[str, Any] | None
+    sticky: int | Mapping[str, Any] | None
+    distinct: float | Mapping[str, Any] | None
+    adaptive: float | Mapping[str, Any] | None
+    exact: bool
+    deadline_ms: float | None
     seed: int
     explain: bool
     durable: bool
@@ -53,6 +58,11 @@ def select(
     min_score: float | None = None,
     order: str | Mapping[str, Any] | None = None,
     stable: int | Mapping[str, Any] | None = None,
+    sticky: int | Mapping[str, Any] | None = None,
+    distinct: float | Mapping[str, Any] | None = None,
+    adaptive: float | Mapping[str, Any] | None = None,
+    exact: bool = False,
+    deadline_ms: float | None = None,
     seed: int = 0,
     vector: Sequence[float] | None = None,
     explain: bool = False,
@@ -82,13 +92,27 @@ def select(
     order : str or dict, optional
         Order in the prompt, such as ``"nearest_last"`` or ``{"type": "random", "seed": 7}``.
     stable : int or dict, optional
-        Size of a core that is the same for every query and stands first, so that prompt caches hold.
+        Size of a core that is the same for every query and stands first, so that prompt caches hold; with
+        ``{"k": 4, "block_tokens": 16}`` it is cut to fill the engine's blocks.
+    sticky : int or dict, optional
+        Number of clusters; all queries of one cluster get one set.
+    distinct : float or dict, optional
+        Cosine from which two examples are too alike to be shown together, or
+        ``{"similarity": 0.95, "content": False}``. Equal content is shown once by default.
+    adaptive : float or dict, optional
+        Least gain per prompt token, in the method's own unit: fewer than ``k`` are shown where more are not
+        worth their tokens. Or ``{"min_gain_per_token": 0.002, "min_k": 2}``.
+    exact : bool
+        Whether to score every eligible example where the method would look at a shortlist.
+    deadline_ms : float, optional
+        A method that would miss it, going by its recent times, is replaced by a cheaper one; the result says
+        so (``degraded``).
     seed : int
         For methods that draw lots; the same seed gives the same selection.
     vector : sequence of float, optional
         The caller's own sentence vector of the query.
     explain : bool
-        Whether to say why these, and what came close.
+        Whether to say why these, which words of the query each one covers, and what came close.
     durable : bool
         Whether to answer only when the record of the selection is on disk.
     packing : str, optional
@@ -115,6 +139,11 @@ def select(
         min_score=min_score,
         order=order,
         stable=stable,
+        sticky=sticky,
+        distinct=distinct,
+        adaptive=adaptive,
+        exact=exact,
+        deadline_ms=deadline_ms,
         seed=seed,
         explain=explain,
         durable=durable,
@@ -147,10 +176,20 @@ def _query(inputs: Content | None, vector: Sequence[float] | None) -> dict[str, 
     return present(inputs=inputs, vector=None if vector is None else [float(x) for x in vector])
 
 
+_SHORT_FORMS = {
+    "stable": "k",
+    "sticky": "clusters",
+    "distinct": "similarity",
+    "adaptive": "min_gain_per_token",
+}
+"""Options that may be one number, and the field that it stands for."""
+
+
 def _body(options: SelectOptions) -> dict[str, Any]:
     body = present(**options)
-    if isinstance(options.get("stable"), int):
-        body["stable"] = {"k": options["stable"]}
+    for name, field in _SHORT_FORMS.items():
+        if isinstance(body.get(name), int | float):
+            body[name] = {field: body[name]}
     return body
 
 

@@ -1,0 +1,80 @@
+"""Deadlines: what a method has lately cost in a pool, and which cheaper one answers in time."""
+
+import threading
+from collections.abc import Sequence
+
+from kshot.errors import KshotError
+from kshot.index.candidates import QueryFeatures
+from kshot.schemas.base import Notice
+from kshot.server.services.choosing import Method, fitting
+
+CHEAPER = ("fused", "similarity")
+"""What stands in for a method that would be late, the better one first."""
+_FADES = 0.9
+_FORGIVES = 0.98
+
+
+class Pace:
+    """How long each method took lately in one pool, from the embedded query to the finished reply.
+
+    An estimate is the worst time seen, fading with every faster one: close to a high percentile of what is
+    recent. It also fades a little each time the method is passed over, so that one slow moment does not
+    exclude a method for good.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._name_to_ms: dict[str, float] = {}
+
+    def expected_ms(self, name: str) -> float | None:
+        """Return the estimate; None for a method that has not run yet."""
+        with self._lock:
+            return self._name_to_ms.get(name)
+
+    def took(self, name: str, took_ms: float) -> None:
+        """Take note of one run."""
+        with self._lock:
+            before = self._name_to_ms.get(name, took_ms)
+            self._name_to_ms[name] = max(took_ms, _FADES * before + (1 - _FADES) * took_ms)
+
+    def passed_over(self, name: str) -> None:
+        """Take note that a method was not run because of its estimate."""
+        with self._lock:
+            if name in self._name_to_ms:
+                self._name_to_ms[name] *= _FORGIVES
+
+
+def in_time(
+    pace: Pace, method: Method, fallbacks: Sequence[Method], query: QueryFeatures, left_ms: float
+) -> tuple[Method, Notice | None]:
+    """Return the method that will answer within ``left_ms``, and what to tell the caller if it is another.
+
+    A method without an estimate is given its chance. Where even the last fallback would be late, that one
+    runs: late and cheap is better than nothing, and the timing tells.
+    """
+    expected = pace.expected_ms(method.name)
+    if expected is None or expected <= left_ms:
+        return method, None
+    chosen = method
+    for fallback in fallbacks:
+        if fallback.name == method.name or not _works(fallback, query):
+            continue
+        chosen = fallback
+        if (pace.expected_ms(fallback.name) or 0.0) <= left_ms:
+            break
+    if chosen is method:
+        return method, None
+    pace.passed_over(method.name)
+    message = (
+        f"{method.name} takes up to {expected:.1f} ms here, {max(left_ms, 0.0):.1f} ms of deadline_ms were "
+        f"left: {chosen.name} answered"
+    )
+    return chosen, Notice(code="degraded", message=message)
+
+
+def _works(method: Method, query: QueryFeatures) -> bool:
+    try:
+        fitting(method, query)
+    except KshotError:
+        return False
+    return True

@@ -1,0 +1,210 @@
+"""What limits a set beside k: repetitions, gain per token, time, an engine's blocks."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from kshot.server.services.pace import Pace
+from tests.test_server.live import Live, LivePool, codes, ids, pointers, running, tickets
+
+QUERY = "the invoice number3 was charged twice on my card"
+
+
+@pytest.fixture(scope="module")
+def live(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    with running(tmp_path_factory.mktemp("limits")) as started:
+        yield started
+
+
+@pytest.fixture
+def pool(live: Live, request: pytest.FixtureRequest) -> LivePool:
+    made = live.create(f"p{abs(hash(request.node.name)) % 10**9}")
+    made.add(tickets(40))
+    return made
+
+
+# --- repetitions ---
+
+
+def copies(count: int) -> list[dict[str, Any]]:
+    return [{"id": f"copy{i}", "inputs": QUERY, "outputs": "billing"} for i in range(count)]
+
+
+@pytest.mark.parametrize("method", ["similarity", "mmr", "fused", "set_bsr", "random"])
+def test_equal_content_is_shown_once_and_k_are_found_all_the_same(method: str, pool: LivePool):
+    pool.add(copies(60))
+    chosen = pool.select(QUERY, k=12, method=method)
+    assert len(ids(chosen)) == 12
+    assert sum(name.startswith("copy") for name in ids(chosen)) <= 1
+    assert chosen["usage"]["eligible"] == 41
+
+
+def test_a_copy_that_may_be_chosen_stands_in_for_one_that_may_not(pool: LivePool):
+    pool.add(copies(2))
+    chosen = pool.select(QUERY, k=1, method="similarity", exclude={"ids": ["copy0"]})
+    assert ids(chosen) == ["copy1"]
+
+
+def test_copies_are_all_shown_to_who_asks_for_them(pool: LivePool):
+    pool.add(copies(4))
+    chosen = pool.select(QUERY, k=4, method="similarity", distinct={"content": False})
+    assert sorted(ids(chosen)) == ["copy0", "copy1", "copy2", "copy3"]
+
+
+def test_equal_inputs_with_other_outputs_are_no_repetition(pool: LivePool):
+    pool.add([*copies(1), {"id": "other", "inputs": QUERY, "outputs": "refund"}])
+    assert set(ids(pool.select(QUERY, k=2, method="similarity"))) == {"copy0", "other"}
+
+
+@pytest.mark.parametrize("method", ["similarity", "mmr", "dpp", "fused", "label_balanced", "random"])
+def test_near_duplicates_are_passed_over(method: str, pool: LivePool):
+    pool.add([{"id": f"near{i}", "inputs": f"{QUERY} please {i}", "outputs": "billing"} for i in range(9)])
+    chosen = pool.select(QUERY, k=6, method=method, distinct={"similarity": 0.8}, explain=True)
+    assert len(ids(chosen)) == 6
+    assert sum(name.startswith("near") for name in ids(chosen)) <= 1
+    if method == "similarity":
+        plain = pool.select(QUERY, k=6, method=method)
+        assert sum(name.startswith("near") for name in ids(plain)) == 6
+        assert chosen["explain"]["diagnostics"]["near_duplicates"] >= 8
+
+
+# --- gain per token ---
+
+
+def test_the_set_ends_where_more_is_not_worth_its_tokens(pool: LivePool):
+    whole = pool.select(
+        QUERY, k=8, method="similarity", order="as_selected", adaptive={"min_gain_per_token": 0}
+    )
+    rates = [step["gain_per_token"] for step in whole["curve"]]
+    assert [step["id"] for step in whole["curve"]] == ids(whole)
+    assert all(step["kept"] for step in whole["curve"])
+    assert rates == pytest.approx([step["gain"] / step["tokens"] for step in whole["curve"]])
+    threshold = sorted(rates)[3]
+    fewer = pool.select(
+        QUERY, k=8, method="similarity", order="as_selected", adaptive={"min_gain_per_token": threshold}
+    )
+    kept = next(place for place, rate in enumerate(rates) if rate < threshold)
+    assert ids(fewer) == ids(whole)[: max(kept, 1)]
+    assert [step["kept"] for step in fewer["curve"]] == [place < max(kept, 1) for place in range(8)]
+    assert codes(fewer) == [], "fewer than k was asked for"
+
+
+def test_without_adaptive_there_is_no_curve(pool: LivePool):
+    assert pool.select(QUERY)["curve"] == []
+
+
+# --- time ---
+
+
+def test_a_method_that_would_be_late_is_replaced_and_said_so(pool: LivePool, live: Live):
+    runtime = live.services.registry.get(pool.name)
+    for _ in range(2):
+        runtime.pace.took("bsr", 5_000.0)
+        runtime.pace.took("fused", 4_000.0)
+    chosen = pool.select(QUERY, method="bsr", deadline_ms=2_000)
+    assert (chosen["method"], chosen["degraded"], codes(chosen)) == ("similarity", True, ["degraded"])
+    assert "bsr takes up to" in chosen["warnings"][0]["message"]
+    assert len(ids(chosen)) == 8
+    assert 'kshot_select_total{outcome="degraded"' in live.http.get("/metrics").text
+
+
+def test_the_better_of_the_methods_that_are_in_time_answers(pool: LivePool, live: Live):
+    live.services.registry.get(pool.name).pace.took("bsr", 5_000.0)
+    assert pool.select(QUERY, method="bsr", deadline_ms=2_000)["method"] == "fused"
+
+
+def test_a_method_in_time_answers_itself(pool: LivePool):
+    for _ in range(2):
+        chosen = pool.select(QUERY, method="mmr", deadline_ms=60_000)
+        assert (chosen["method"], chosen["degraded"], codes(chosen)) == ("mmr", False, [])
+
+
+def test_without_a_deadline_the_past_does_not_matter(pool: LivePool, live: Live):
+    live.services.registry.get(pool.name).pace.took("bsr", 5_000.0)
+    assert pool.select(QUERY, method="bsr")["method"] == "bsr"
+
+
+def test_a_stand_in_that_the_query_does_not_allow_is_passed_over(tmp_path: Path):
+    with running(tmp_path) as live:
+        pool = live.create("own", embedder={"type": "external", "dimension": 2})
+        rows = [
+            {"id": f"r{i}", "inputs": "a", "outputs": f"o{i}", "vector": [1.0, float(i)]} for i in range(9)
+        ]
+        pool.add(rows)
+        live.services.registry.get("own").pace.took("bm25", 5_000.0)
+        chosen = pool.select("a", method="bm25", deadline_ms=2_000)
+        assert (chosen["method"], codes(chosen)) == ("bm25", []), "without a vector nothing else works"
+
+
+def test_estimates_rise_at_once_and_fade_slowly():
+    pace = Pace()
+    assert pace.expected_ms("m") is None
+    for took_ms in (10.0, 50.0, 10.0):
+        pace.took("m", took_ms)
+    assert pace.expected_ms("m") == pytest.approx(46.0)
+    for _ in range(200):
+        pace.took("m", 10.0)
+    assert pace.expected_ms("m") == pytest.approx(10.0, abs=1e-6)
+
+
+def test_a_method_passed_over_gets_its_chance_again():
+    pace = Pace()
+    pace.took("m", 50.0)
+    times = 0
+    while (pace.expected_ms("m") or 0.0) > 10.0:
+        pace.passed_over("m")
+        times += 1
+    assert 10 < times < 200
+    pace.passed_over("unknown")
+    assert pace.expected_ms("unknown") is None
+
+
+# --- an engine's blocks ---
+
+
+def core(chosen: Any) -> list[str]:
+    return [one["id"] for one in chosen["demonstrations"] if one["part"] == "stable"]
+
+
+@pytest.mark.parametrize("block", [5, 16, 64])
+def test_the_core_leaves_the_fewest_tokens_beyond_a_block(block: int, pool: LivePool):
+    length = {
+        count: pool.select(QUERY, k=8, stable={"k": count})["usage"]["prefix_tokens"] for count in range(1, 7)
+    }
+    chosen = pool.select(QUERY, k=8, stable={"k": 6, "block_tokens": block})
+    best = min(length, key=lambda count: (length[count] % block, -count))
+    assert len(core(chosen)) == best
+    assert chosen["usage"]["prefix_tokens"] == length[best]
+    assert chosen["usage"]["cacheable_tokens"] == length[best] - length[best] % block
+    assert len(ids(chosen)) == 8
+
+
+def test_without_a_block_size_the_whole_prefix_counts(pool: LivePool):
+    usage = pool.select(QUERY, stable={"k": 2})["usage"]
+    assert usage["cacheable_tokens"] == usage["prefix_tokens"] > 0
+    assert pool.select(QUERY)["usage"]["prefix_tokens"] == 0
+
+
+def test_the_system_text_is_part_of_the_prefix(live: Live):
+    pool = live.create("with-system", prompt={"system": "Answer with one label."})
+    pool.add(tickets(5))
+    usage = pool.select(QUERY, k=2)["usage"]
+    assert usage["prefix_tokens"] == usage["cacheable_tokens"] == 7
+
+
+@pytest.mark.parametrize(
+    ("options", "pointer"),
+    [
+        ({"deadline_ms": 0}, "/deadline_ms"),
+        ({"adaptive": {}}, "/adaptive/min_gain_per_token"),
+        ({"adaptive": {"min_gain_per_token": "much"}}, "/adaptive/min_gain_per_token"),
+        ({"distinct": {"similarity": 0}}, "/distinct/similarity"),
+        ({"distinct": {"similarity": 1.5}}, "/distinct/similarity"),
+        ({"stable": {"k": 1, "block_tokens": 0}}, "/stable/block_tokens"),
+        ({"sticky": {"clusters": 0}}, "/sticky/clusters"),
+        ({"exact": "yes"}, "/exact"),
+    ],
+)
+def test_wrong_limits_are_refused_by_name(options: Any, pointer: str, pool: LivePool):
+    assert pointers(pool.problem("/select", {"inputs": QUERY, **options})) == [pointer]
