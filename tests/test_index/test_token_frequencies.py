@@ -68,7 +68,7 @@ def test_weights_are_idf_over_the_rows_and_sum_to_one(index):
 
 
 def test_a_piece_that_no_row_has_weighs_most(index):
-    weights = index.snapshot.token_frequencies.weights(np.array([2, 5, 30_000], np.int32))
+    weights = index.snapshot.token_frequencies.weights(np.array([2, 5, 2**31 - 1], np.int32))
     assert weights[1] == weights[2] == weights.max() > weights[0]
 
 
@@ -90,6 +90,12 @@ def test_each_snapshot_counts_its_own_live_rows(index):
     assert_allclose(
         older.token_frequencies.weights(ids("red blue plane")), expected / expected.sum(), rtol=1e-6
     )
+
+
+def test_pieces_may_have_any_number():
+    ids, offsets = np.array([7, 2**31 - 1, 2**31 - 1, 7], np.int32), np.array([0, 3, 4])
+    weights = TokenFrequencies([(ids, offsets)], np.ones(2, np.bool_)).weights(ids[:2])
+    assert weights.tolist() == [0, 1]
 
 
 def test_a_pool_without_tokens_counts_none():

@@ -19,7 +19,7 @@ from tests import oracles
 from tests.strategies import random_candidates
 
 RNG = np.random.default_rng(0)
-WEIGHTS: dict[str, float] = {"similarity": 0.5, "bsr": 2.0, "bm25": 1.0}
+WEIGHTS: dict[str, Any] = {"similarity": 0.5, "bsr": 2.0, "bm25": 1.0}
 
 
 def z(candidates, signal, values):

@@ -1,5 +1,7 @@
 """Reciprocal rank fusion, standardised signals, and the two methods made of them."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -153,7 +155,8 @@ def test_fused_needs_only_what_has_weight():
 )
 def test_fused_with_one_weight_is_that_signal(weight, part):
     candidates = random_candidates(seed=4, n=60)
-    selector = Fused(**{"similarity": 0, "bsr": 0, "bm25": 0, weight: 1.5})
+    weights: Any = {"similarity": 0, "bsr": 0, "bm25": 0, weight: 1.5}
+    selector = Fused(**weights)
     assert selector.select(candidates, 9, RNG).indices.tolist() == oracles.top_k(part(candidates), 9)
 
 

@@ -290,5 +290,5 @@ def test_labels_that_mean_nothing_promise_nothing():
     # Three standard errors: choosing gains nothing, unless the folds leak.
     assert np.mean(gains) < 3 * np.std(gains) / np.sqrt(trials)
     assert np.mean(naive) > 3 * np.std(naive) / np.sqrt(trials)
-    # One sided 2.5 %, and three standard errors of the binomial.
-    assert false_alarms <= trials * 0.025 + 3 * np.sqrt(trials * 0.025 * 0.975)
+    # One sided 0.5 %, and three standard errors of the binomial.
+    assert false_alarms <= trials * 0.005 + 3 * np.sqrt(trials * 0.005 * 0.995)

@@ -263,6 +263,21 @@ def test_a_killed_job_is_finished_by_the_next_process(folder: int, tmp_path: Pat
         check_after(tmp_path, ledger, finish)
 
 
+def test_a_killed_tuning_is_done_by_the_next_process(tmp_path: Path):
+    rows = [{**one, "split": None} for one in tickets(3000)]
+    set_up(tmp_path, HASHING, rows)
+    with serving(tmp_path) as server, server.pool() as pool:
+        job_id = pool.request("POST", "/tune", {"apply": True}).json()["id"]
+        wait_until(lambda: pool.live.job(job_id)["done"], "the first rows")
+        assert pool.live.job(job_id)["state"] == "running"
+        server.kill()
+    with serving(tmp_path) as server, server.pool() as pool:
+        job = pool.live.finished(job_id)
+        assert (job["state"], job["result"]["rows"]) == ("succeeded", 3000)
+        kept = pool.info()["settings"]["select"]["params"].get("fused")
+        assert kept == (job["result"]["after"] or {}).get("weights")
+
+
 def test_a_clean_end_writes_what_was_selected_and_loses_nothing(tmp_path: Path):
     set_up(tmp_path, HASHING, tickets(50))
     for _ in range(2):

@@ -81,6 +81,7 @@ def test_the_paths_are_these(document: dict[str, Any]):
         f"DELETE {pool}",
         f"GET {pool}/stats",
         f"GET {pool}/gaps",
+        f"POST {pool}/tune",
         f"POST {pool}/examples",
         f"GET {pool}/examples",
         f"POST {pool}/examples:delete",

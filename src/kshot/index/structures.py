@@ -192,7 +192,7 @@ class StructureWriter:
 
     def unknown(self, rows: Int64s) -> Int64s:
         """Return those of the rows whose text was never given."""
-        return np.setdiff1d(rows, self._known)
+        return np.setdiff1d(rows, self._known, assume_unique=True)
 
     def put(self, rows: Sequence[int], texts: Sequence[str]) -> None:
         """Give the texts of rows, each row once."""

@@ -33,7 +33,7 @@ class TuneRequest(Request):
 
 
 class Estimate(Reply):
-    """A mean over queries with its 95 % interval."""
+    """A mean over queries with its interval."""
 
     mean: float
     low: float
@@ -45,7 +45,9 @@ class TunedRelevance(Reply):
 
     token_layer: int | None
     weights: dict[str, float] = Field(description="of the fused relevance, by signal")
-    agreement: Estimate = Field(description="share of a query's k nearest examples that carry its label")
+    agreement: Estimate = Field(
+        description="share of a query's k nearest examples that carry its label; 95 % interval"
+    )
 
 
 class TuneStep(Reply):
@@ -54,7 +56,7 @@ class TuneStep(Reply):
     compares: Literal["weights", "token_layer"]
     best: TunedRelevance
     gain: Estimate = Field(
-        description="agreement of what the other queries chose, less that of what was best before, per query"
+        description="agreement of what other queries chose, less that of what was best before; 99 % interval"
     )
     accepted: bool = Field(description="whether the whole interval of the gain is above 0")
 

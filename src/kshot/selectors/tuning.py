@@ -18,7 +18,9 @@ from kshot.errors import InvalidParameter
 FOLDS = 5
 RESAMPLES = 5_000
 LEVEL = 0.95
-"""Share of the resampled means between the bounds of an interval."""
+"""Share of the resampled means between the bounds of an agreement's interval."""
+GAIN_LEVEL = 0.99
+"""The same of a gain: settings are chosen once and used for long, so a change by chance has to be rare."""
 _STEPS = (0.0, 0.5, 1.0)
 
 
@@ -42,7 +44,7 @@ class Choice:
     held_out : float64 array, shape (q,)
         Agreement of each query under the candidate that the other folds chose.
     gain : Interval
-        Mean of ``held_out`` less the reference's agreement, at `LEVEL`.
+        Mean of ``held_out`` less the reference's agreement, at `GAIN_LEVEL`.
     is_better : bool
         Whether the whole interval of the gain is above 0.
     """
@@ -303,11 +305,13 @@ def choose(agreed: Agreements, trial: Trial, reference: int, rng: np.random.Gene
         is_out = trial.fold == number
         held_out[is_out] = agreed.whole[_best(agreed.apart[number][:, ~is_out]), is_out]
     difference = held_out - agreed.whole[reference]
-    (gain,) = intervals(difference[None, :], rng, overlap=trial.overlap)
+    (gain,) = intervals(difference[None, :], rng, overlap=trial.overlap, level=GAIN_LEVEL)
     return Choice(_best(agreed.whole), held_out, gain, is_better=gain.low > 0)
 
 
-def intervals(values: ArrayLike, rng: np.random.Generator, *, overlap: float = 0.0) -> list[Interval]:
+def intervals(
+    values: ArrayLike, rng: np.random.Generator, *, overlap: float = 0.0, level: float = LEVEL
+) -> list[Interval]:
     """Bootstrap the mean of each of m rows over q queries.
 
     Every row is resampled with the same queries, so that intervals of candidates can be compared.
@@ -320,6 +324,8 @@ def intervals(values: ArrayLike, rng: np.random.Generator, *, overlap: float = 0
         Draws `RESAMPLES` samples of queries with replacement.
     overlap : float
         `Trial.overlap`; see `choose`.
+    level : float
+        In (0, 1): share of the resampled means between the bounds.
     """
     matrix = np.asarray(values, dtype=np.float64)
     require_shape("values", matrix, (None, None))
@@ -327,7 +333,7 @@ def intervals(values: ArrayLike, rng: np.random.Generator, *, overlap: float = 0
     drawn = max(1, round(q / (1 + overlap)))
     counts: Int64s = rng.multinomial(drawn, np.full(q, 1.0 / q), size=RESAMPLES)
     means = matrix @ (counts.T / drawn)
-    tail = (1 - LEVEL) / 2
+    tail = (1 - level) / 2
     lows, highs = np.quantile(means, (tail, 1 - tail), axis=1)
     middles = matrix.mean(axis=1)
     return [
