@@ -27,13 +27,13 @@ serve: install ## Run the server on http://127.0.0.1:8080, data in ./kshot-data.
 	$(BIN)/kshot serve
 
 test: install check ## All tests at CI counts: fast, slow, real components. Under 40 minutes.
-	$(BIN)/pytest -m "" -q
+	$(BIN)/pytest -n 0 -m "" -q --hypothesis-profile=ci
 
 test-fast: install ## The fast tier alone, as plain `pytest` runs it.
 	$(BIN)/pytest -q
 
 test-full: install check ## All tests with the full counts of the crash and statistics tests.
-	KSHOT_TEST_FULL=1 $(BIN)/pytest -m "" -q
+	KSHOT_TEST_FULL=1 $(BIN)/pytest -n 0 -m "" -q --hypothesis-profile=ci
 
 check: install ## Formatting, lint, types, layers.
 	$(BIN)/ruff format --check src tests benchmarks

@@ -269,8 +269,11 @@ def test_parameters_of_the_request_come_before_those_of_the_pool(live: Live):
     assert ran() == otherwise_default("mmr", diversity=0.7)
     assert ran(method="mmr") == otherwise_default("mmr", diversity=0.7)
     assert ran(method={"type": "mmr", "diversity": 0.2}) == otherwise_default("mmr", diversity=0.2)
-    assert ran(method={"type": "fused", "bsr": 3}) == ("fused", {"similarity": 1.0, "bsr": 3, "bm25": 2.0})
+    assert ran(method={"type": "fused", "bsr": 3}) == otherwise_default("fused", bsr=3, bm25=2.0)
     assert ran(method="dpp") == otherwise_default("dpp", lam=0.02)
+    # The pool's weights are those of the fused relevance, whichever method takes it.
+    fused_dpp = {"type": "dpp", "relevance": "fused", "bm25": 1}
+    assert ran(method=fused_dpp) == otherwise_default("dpp", relevance="fused", bsr=0.5, bm25=1)
     assert len(pool.select(QUERY)["demonstrations"]) == 4
 
 

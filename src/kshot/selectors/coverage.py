@@ -186,7 +186,7 @@ class _Round:
 
     def _contenders(self, covered: float) -> Int64s | None:
         """Rows whose gain at an earlier pick of the round is no less than what some row gains now."""
-        if self._probes is None:
+        if self._probes is None or len(self._probes) == len(self._own):
             return None
         probes = self._probes[self._free[self._probes]]
         if not len(probes):

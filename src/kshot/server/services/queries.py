@@ -1,5 +1,6 @@
 """From a request to what it asks for: the query's features, and the method that will answer."""
 
+from kshot.arrays import Signal
 from kshot.errors import FieldError, InvalidInput, UnknownSelector
 from kshot.index.candidates import QueryFeatures
 from kshot.schemas.selections import Query, SelectRequest
@@ -61,6 +62,8 @@ def require_vector(query: QueryFeatures) -> None:
 def method_of(runtime: PoolRuntime, request: SelectRequest) -> Method:
     """Join the request's method with the pool's defaults for it.
 
+    A method that takes the fused relevance takes the pool's weights of it, those of `fused`.
+
     Raises
     ------
     UnknownSelector, InvalidParameter
@@ -68,7 +71,11 @@ def method_of(runtime: PoolRuntime, request: SelectRequest) -> Method:
     """
     asked = runtime.settings.select.method if request.method is None else request.method
     name, given = (asked, {}) if isinstance(asked, str) else (asked.type, dict(asked.model_extra or {}))
-    params = {**runtime.settings.select.params.get(name, {}), **given}
+    of_pool = runtime.settings.select.params
+    params = {**of_pool.get(name, {}), **given}
+    if name != "fused" and params.get("relevance") == "fused":
+        weights = {signal.value: of_pool.get("fused", {}).get(signal.value) for signal in Signal}
+        params = {**{key: weight for key, weight in weights.items() if weight is not None}, **params}
     try:
         return Method(name, build_selector(name, params))
     except UnknownSelector as error:
