@@ -51,6 +51,17 @@ class Signal(StrEnum):
     BM25 = "bm25"
 
 
+class Exactness(StrEnum):
+    """What is known of a selection from a shortlist beside the one from every row."""
+
+    EXACT = "exact"
+    """Every row that may be chosen was scored."""
+    CERTIFIED = "certified"
+    """Rows were left out, and it is proven that none of them changes a pick."""
+    APPROXIMATE = "approximate"
+    """Rows were left out, and one of them may have been better."""
+
+
 @dataclass(frozen=True, slots=True)
 class Moments:
     """Mean and standard deviation of one signal for one query over the pool's fixed sample of rows."""
@@ -161,6 +172,11 @@ class Candidates:
     lengths : int64 array, shape (n,), or None
         Prompt tokens per demonstration.
     moments : mapping from `Signal` to `Moments`
+    complete : bool
+        True if no row that the method may choose was left out.
+    outside : float64 array, shape (L,), or None
+        Where rows were left out: for each column of ``partial_scores``, what none of them exceeds; exact, not
+        estimated. None if nobody knows.
     """
 
     rows: Int64s
@@ -175,6 +191,8 @@ class Candidates:
     difficulty: Float64s | None = None
     lengths: Int64s | None = None
     moments: Mapping[Signal, Moments] = field(default_factory=lambda: MappingProxyType({}))
+    complete: bool = True
+    outside: Float64s | None = None
 
     def __post_init__(self) -> None:
         n = len(self.rows)
@@ -198,6 +216,9 @@ class Candidates:
             part = getattr(self, name)
             if part is not None:
                 require_shape(name, part, (n,))
+        if self.outside is not None:
+            length = None if self.partial_scores is None else self.partial_scores.shape[1]
+            require_shape("outside", self.outside, (length,))
         if self.difficulty is not None and np.isinf(self.difficulty).any():
             raise InvalidShape("difficulty holds an infinity; allowed are finite numbers and NaN for unknown")
 
@@ -241,3 +262,12 @@ class Picks:
 
     def __len__(self) -> int:
         return len(self.indices)
+
+
+def exactness(candidates: Candidates, picks: Picks) -> Exactness:
+    """Tell what is known of picks; they are certified if their diagnostics say so of every step."""
+    if candidates.complete:
+        return Exactness.EXACT
+    if len(picks) and picks.diagnostics.get("certified_steps") == len(picks):
+        return Exactness.CERTIFIED
+    return Exactness.APPROXIMATE

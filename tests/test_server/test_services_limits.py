@@ -94,6 +94,26 @@ def test_without_adaptive_there_is_no_curve(pool: LivePool):
     assert pool.select(QUERY)["curve"] == []
 
 
+# --- exactness ---
+
+
+@pytest.mark.parametrize("method", ["similarity", "fused", "set_bsr", "bsr", "random"])
+def test_a_small_pool_is_answered_exactly(method: str, pool: LivePool):
+    for exact in (False, True):
+        assert pool.select(QUERY, method=method, exact=exact)["exactness"] == "exact"
+
+
+def test_a_shortlist_says_so_and_exact_rules_it_out(live: Live):
+    pool = live.create("large")
+    pool.add(tickets(3_000))
+    few = pool.select(QUERY, method="similarity", k=4)
+    assert few["exactness"] == "approximate"
+    assert few["usage"]["candidates"] < 100
+    every = pool.select(QUERY, method="similarity", k=4, exact=True)
+    assert (every["exactness"], every["usage"]["candidates"]) == ("exact", every["usage"]["eligible"])
+    assert ids(every) == ids(few)
+
+
 # --- time ---
 
 
@@ -112,6 +132,14 @@ def test_a_method_that_would_be_late_is_replaced_and_said_so(pool: LivePool, liv
 def test_the_better_of_the_methods_that_are_in_time_answers(pool: LivePool, live: Live):
     live.services.registry.get(pool.name).pace.took("bsr", 5_000.0)
     assert pool.select(QUERY, method="bsr", deadline_ms=2_000)["method"] == "fused"
+
+
+def test_exact_and_approximate_runs_are_timed_apart(pool: LivePool, live: Live):
+    live.services.registry.get(pool.name).pace.took("set_bsr", 5_000.0, exact=True)
+    fast = pool.select(QUERY, method="set_bsr", deadline_ms=2_000)
+    assert (fast["method"], fast["degraded"]) == ("set_bsr", False)
+    slow = pool.select(QUERY, method="set_bsr", deadline_ms=2_000, exact=True)
+    assert (slow["method"], slow["degraded"]) == ("fused", True)
 
 
 def test_a_method_in_time_answers_itself(pool: LivePool):

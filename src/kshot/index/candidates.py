@@ -11,13 +11,16 @@ from kshot.errors import InvalidInput
 from kshot.index.columns import MISSING
 from kshot.index.snapshot import Eligible, Snapshot
 from kshot.index.structures import StructureScores
-from kshot.selectors.base import Selector
-from kshot.selectors.late_interaction import bsr_scores, maxsim
+from kshot.index.token_base import TokenBase
+from kshot.selectors.base import Selector, as_refining
 from kshot.selectors.ranking import top_k
 from kshot.selectors.structure_cover import StructureCover
 
 SMALL_POOL_ROWS = 2_048
 """Up to here every eligible row is a candidate: scoring them all costs less than choosing among them."""
+NEAREST_ROWS = 64
+"""Rows nearest by sentence vector that join those nearest by token: they may be good all round and best at no
+token."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,12 +67,19 @@ def gather(
     selector: Selector,
     k: int,
     difficulty_field: str | None = None,
+    *,
+    exact: bool = False,
 ) -> Candidates:
     """Collect the candidates of one query and the features that the selector asks for.
 
     Pool-wide selectors get every eligible row. The others get the union of the nearest rows by sentence
     vector and, if they read tokens or words, the best rows by BM25: words shared with the query stand in
     for the token-level neighbours. Everything is then scored exactly.
+
+    Where the pool's tokens are sealed, selectors that can refine estimates (`RefiningSelector`) choose the
+    rows to score exactly; a pool-wide one then gets the rows nearest to each token of the query, those
+    nearest to it as a whole, and those not sealed yet, in place of every row. ``exact`` rules all shortlists
+    out. `Candidates.complete` tells whether there was one.
 
     Selectors that cover structures get those rows that share one with the query and may be chosen, which is
     exact (see `StructureScores.contenders`), and the nearest rows beside them if these are few.
@@ -87,11 +97,18 @@ def gather(
         query = _with_idf(snapshot, query)
     lexical_scores = _lexical_scores(snapshot, query) if Feature.LEXICAL in needs else None
     structure_scores = _structure_scores(snapshot, query, selector)
-    rows = _rows(snapshot, query, eligible, selector, k, lexical_scores, structure_scores)
+    refining = None if exact else as_refining(selector)
+    base = None if refining is None else _token_base(snapshot, query, eligible, needs)
+    if exact:
+        rows = eligible.rows
+    elif base is not None and selector.pool_wide:
+        rows = _rows_by_tokens(snapshot, query, eligible, base, k)
+    else:
+        rows = _rows(snapshot, query, eligible, selector, k, lexical_scores, structure_scores)
     vectors = query_vector = None
     if Feature.VECTORS in needs and snapshot.dense is not None and query.vector is not None:
         vectors, query_vector = snapshot.dense.vectors[rows], query.vector
-    partial_scores = _partial_scores(snapshot, query, rows) if Feature.TOKENS in needs else None
+    partial_scores = _partial_scores(snapshot, query, rows, base) if Feature.TOKENS in needs else None
     labels = label_names = None
     if Feature.LABELS in needs:
         column = snapshot.field_to_column.get("label")
@@ -102,9 +119,11 @@ def gather(
     moments: Mapping[Signal, Moments] = {}
     if Feature.MOMENTS in needs:
         moments = _moments(snapshot, query, lexical_scores, with_tokens=Feature.TOKENS in needs)
-    return Candidates(
+    # What is estimated by tokens alone needs the cosines of the few rows that are left in the end.
+    by_tokens = base is not None and Feature.MOMENTS not in needs
+    candidates = Candidates(
         rows=rows,
-        relevance=similarities(snapshot, query, rows),
+        relevance=np.zeros(len(rows)) if by_tokens else similarities(snapshot, query, rows),
         query_vector=query_vector,
         vectors=vectors,
         partial_scores=partial_scores,
@@ -114,7 +133,20 @@ def gather(
         label_names=label_names,
         difficulty=_difficulty(snapshot, rows, difficulty_field) if Feature.DIFFICULTY in needs else None,
         moments=moments,
+        complete=len(rows) == len(eligible.rows) or _holds_the_best(snapshot, needs, structure_scores),
     )
+    if base is None or refining is None:
+        return candidates
+
+    def score(indices: Int64s) -> Floats:
+        scores = _partial_scores(snapshot, query, rows[indices])
+        assert scores is not None
+        return scores
+
+    chosen, scores = refining.refine(candidates, k, score)
+    refined = candidates.take(chosen)
+    relevance = similarities(snapshot, query, refined.rows)
+    return replace(refined, partial_scores=scores, relevance=relevance, complete=False)
 
 
 def similarities(snapshot: Snapshot, query: QueryFeatures, rows: Int64s) -> Float64s:
@@ -169,6 +201,48 @@ def _rows(
         # Words alone may propose too few. The first rows are what the whole pool would give among equals.
         sources.append(eligible.rows[:depth])
     return np.unique(np.concatenate(sources)) if sources else eligible.rows
+
+
+def _token_base(
+    snapshot: Snapshot, query: QueryFeatures, eligible: Eligible, needs: frozenset[Feature]
+) -> TokenBase | None:
+    """Return what estimates token scores, if they are wanted and estimates save work."""
+    if (
+        snapshot.tokens is None
+        or query.tokens is None
+        or not len(query.tokens)
+        or Feature.TOKENS not in needs
+        or len(eligible.rows) <= SMALL_POOL_ROWS
+    ):
+        return None
+    return snapshot.tokens.base
+
+
+def _holds_the_best(
+    snapshot: Snapshot, needs: frozenset[Feature], structure_scores: StructureScores | None
+) -> bool:
+    """Tell whether a shortlist has every row that may be chosen: by relevance alone, or by structures."""
+    by_exact_relevance = not needs and snapshot.dense is not None and snapshot.dense.base is None
+    return by_exact_relevance or structure_scores is not None
+
+
+def _rows_by_tokens(
+    snapshot: Snapshot, query: QueryFeatures, eligible: Eligible, base: TokenBase, k: int
+) -> Int64s:
+    """Propose rows for a method that would read every row's tokens."""
+    assert query.tokens is not None
+    sealed = int(np.searchsorted(eligible.rows, len(base)))
+    sources = [eligible.rows[sealed:]]
+    if sealed:
+        mask = None if sealed == len(base) else eligible.mask[: len(base)]
+        sources.append(base.propose(query.tokens, mask, k))
+    depth = max(NEAREST_ROWS, 2 * k)
+    if snapshot.dense is not None and query.vector is not None:
+        sources.append(snapshot.dense.search(query.vector, depth, eligible.mask, eligible.rows).rows)
+    else:
+        # So that there are k in any case.
+        sources.append(eligible.rows[:depth])
+    return np.unique(np.concatenate(sources))
 
 
 def _best_by_words(scores: Float64s, eligible: Eligible, depth: int) -> Int64s:
@@ -228,10 +302,20 @@ def token_weights(query: QueryFeatures) -> Float32s:
     return np.full(count, 1.0 / count if count else 0.0, np.float32)
 
 
-def _partial_scores(snapshot: Snapshot, query: QueryFeatures, rows: Int64s) -> Floats | None:
+def _partial_scores(
+    snapshot: Snapshot, query: QueryFeatures, rows: Int64s, base: TokenBase | None = None
+) -> Floats | None:
+    """Score rows by the tokens of the query; if a base is given, its rows are estimated."""
     if snapshot.tokens is None or query.tokens is None:
         return None
-    return snapshot.tokens.partial_scores(query.tokens, token_weights(query), rows)
+    weights = token_weights(query)
+    if base is None:
+        return snapshot.tokens.partial_scores(query.tokens, weights, rows)
+    sealed = int(np.searchsorted(rows, len(base)))
+    scores = np.empty((len(query.tokens), len(rows)), np.float32).T
+    scores[:sealed] = base.estimate(query.tokens, weights, rows[:sealed])
+    scores[sealed:] = snapshot.tokens.partial_scores(query.tokens, weights, rows[sealed:])
+    return scores
 
 
 def _moments(
@@ -243,14 +327,16 @@ def _moments(
 ) -> dict[Signal, Moments]:
     """Mean and standard deviation of each signal over the pool's fixed sample."""
     sample = snapshot.sample
-    signals: dict[Signal, Float64s] = {}
     if sample is None:
         return {}
+    signals: dict[Signal, Float64s] = {}
     if query.vector is not None:
         signals[Signal.SIMILARITY] = (sample.vectors @ query.vector).astype(np.float64)
-    if with_tokens and sample.tokens is not None and sample.offsets is not None and query.tokens is not None:
-        partial = maxsim(query.tokens, sample.tokens, sample.offsets, token_weights(query))
-        signals[Signal.BSR] = bsr_scores(partial)
     if lexical_scores is not None:
         signals[Signal.BM25] = lexical_scores[sample.rows]
-    return {name: Moments(float(values.mean()), float(values.std())) for name, values in signals.items()}
+    moments = {name: Moments(float(values.mean()), float(values.std())) for name, values in signals.items()}
+    if with_tokens and query.tokens is not None:
+        bsr = sample.bsr_moments(query.tokens, token_weights(query))
+        if bsr is not None:
+            moments[Signal.BSR] = bsr
+    return moments

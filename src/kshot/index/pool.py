@@ -22,6 +22,7 @@ from kshot.index.snapshot import Sample, Snapshot
 from kshot.index.store.example_rows import ExampleHeader, PoolChanges
 from kshot.index.structures import StructureCaches
 from kshot.index.text_cache import LoadTexts
+from kshot.index.token_base import TokenBase
 from kshot.index.token_frequencies import Int32s, TokenFrequencies
 from kshot.index.tokens import DECODED_BYTES, TokenPart, TokenView, decode
 from kshot.records import canonical_json
@@ -58,6 +59,7 @@ class PoolIndex:
         self._lexical = LexicalCache(load_texts)
         self._structures = StructureCaches(load_texts)
         self._base: SealedIndex | None
+        self._token_base: TokenBase | None
         self.snapshot: Snapshot
         opened, self.dropped_segments = segments.open_all(folder)
         self._load(opened)
@@ -155,11 +157,16 @@ class PoolIndex:
         self._base = base
         self.snapshot = self._make_snapshot(self.snapshot.version)
 
+    def install_token_base(self, base: TokenBase) -> None:
+        """Let ``base`` propose from the first rows from now on, where token vectors decide."""
+        self._token_base = base
+        self.snapshot = self._make_snapshot(self.snapshot.version)
+
     def _load(self, opened: Sequence[Segment]) -> None:
         """Start from these segments: their rows without owners, and the snapshot of version 0."""
         self._table = RowTable()
         self._columns = ColumnWriter()
-        self._base = None
+        self._base = self._token_base = None
         self._segments: list[Segment] = []
         self._parts: list[TokenPart] = []
         for segment in _without_repeated(opened):
@@ -240,7 +247,7 @@ class PoolIndex:
         columns = self._columns.freeze()
         if self._label_field is None and "label" in columns and not _are_labels(columns["label"], table):
             del columns["label"]
-        tokens = TokenView(self._parts) if self._parts else None
+        tokens = TokenView(self._parts, self._token_base) if self._parts else None
         dense = None if table.vectors is None else DenseIndex(table.vectors, self._base)
         return Snapshot(
             version=version,

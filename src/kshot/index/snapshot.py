@@ -12,16 +12,18 @@ from threading import Lock
 import numpy as np
 from numpy.typing import NDArray
 
-from kshot.arrays import Bools, Float32s, Float64s, Int64s
+from kshot.arrays import Bools, Float32s, Float64s, Int64s, Moments
 from kshot.index.columns import MISSING, Column
 from kshot.index.dense import DenseIndex
 from kshot.index.filtering import bitmap, fields_of
 from kshot.index.lexical import LexicalCache, LexicalIndex
 from kshot.index.repeats import Repeats
 from kshot.index.structures import StructureCaches, StructureIndex
+from kshot.index.token_base import Reduction
 from kshot.index.token_frequencies import TokenFrequencies
 from kshot.index.tokens import TokenView
 from kshot.schemas.filters import Filter
+from kshot.selectors.late_interaction import bsr_scores, maxsim
 from kshot.selectors.structure_cover import StructureCover
 
 SAMPLE_ROWS = 1024
@@ -40,6 +42,9 @@ def hash64(text: str) -> int:
 class Sample:
     """The rows over which signals are standardised, their tokens decoded once.
 
+    Where the pool's tokens are sealed, the sample holds its own projected: a third of the work for every
+    query, and nearly the same standard deviations (see `Reduction.spread`).
+
     The sample is the `SAMPLE_ROWS` live rows with the smallest hash of their key: uniform, the same in every
     process, and nearly unchanged when the pool grows.
     """
@@ -48,6 +53,7 @@ class Sample:
     vectors: Float32s
     tokens: Float32s | None
     offsets: Int64s | None
+    reduction: Reduction | None = None
 
     @classmethod
     def of(cls, keys: Int64s, live: Bools, vectors: Float32s, tokens: TokenView | None) -> "Sample | None":
@@ -63,7 +69,21 @@ class Sample:
             rows = np.sort(rows[np.argpartition(mixed, SAMPLE_ROWS)[:SAMPLE_ROWS]])
         if tokens is None:
             return cls(rows, vectors[rows], None, None)
-        return cls(rows, vectors[rows], *tokens.take(rows))
+        own, offsets = tokens.take(rows)
+        if tokens.base is None:
+            return cls(rows, vectors[rows], own, offsets)
+        reduction = tokens.base.reduction
+        return cls(rows, vectors[rows], reduction.project(own), offsets, reduction)
+
+    def bsr_moments(self, query_tokens: Float32s, weights: Float32s) -> Moments | None:
+        """Return mean and standard deviation of the rows' BSR; None without token vectors."""
+        if self.tokens is None or self.offsets is None:
+            return None
+        spread = 1.0
+        if self.reduction is not None:
+            query_tokens, spread = self.reduction.project(query_tokens), self.reduction.spread
+        scores = bsr_scores(maxsim(query_tokens, self.tokens, self.offsets, weights))
+        return Moments(float(scores.mean()), spread * float(scores.std()))
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,35 +6,39 @@ the rows that a query touches.
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
 
-import faiss as faiss_module
 import numpy as np
 from numpy.typing import NDArray
 
 from kshot.arrays import Float32s, Int64s
+from kshot.index.token_base import TokenBase
 from kshot.selectors.late_interaction import maxsim
 
-# The SWIG module's own type hints are incomplete.
-faiss: Any = faiss_module
 DECODED_BYTES = 512 * 1024 * 1024
 """Largest float32 copy of a pool's tokens that is kept in memory."""
+_CHUNK_NUMBERS = 1 << 15
 _CHUNK_TOKENS = 16_384
 _CHUNK_ROWS = 1024
 
 
 def decode(tokens: NDArray[np.float16]) -> Float32s:
-    """Widen float16 to float32, exactly.
+    """Widen finite float16 to float32, exactly.
 
-    faiss' codec uses the processor's conversion; NumPy's ``astype`` takes 1.6 times as long on one core.
+    By arithmetic on the bits, in pieces that stay in the processor's cache: a third of the time of NumPy's
+    ``astype`` or of faiss' codec. Sign, exponent and fraction move to their places in a float32; the product
+    makes good for the other offset of the exponent, for numbers below the smallest normal one too.
     """
-    count, dimension = tokens.shape
-    wide = np.empty((count, dimension), np.float32)
-    if count:
-        codes = np.ascontiguousarray(tokens)
-        codec = faiss.ScalarQuantizer(dimension, faiss.ScalarQuantizer.QT_fp16)
-        codec.decode_c(faiss.swig_ptr(codes.view(np.uint8)), faiss.swig_ptr(wide), count)
-    return wide
+    source = np.ascontiguousarray(tokens).view(np.int16).reshape(-1)
+    bits = np.empty(source.size, np.int32)
+    wide = bits.view(np.float32)
+    for first in range(0, source.size, _CHUNK_NUMBERS):
+        piece = slice(first, first + _CHUNK_NUMBERS)
+        bits[piece] = source[piece]
+        bits[piece] <<= 13
+        # Widening copied the sign into the three bits below the top one.
+        bits[piece] &= np.int32(-0x70000001)
+        wide[piece] *= np.float32(2.0**112)
+    return wide.reshape(tokens.shape)
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,13 +66,13 @@ class TokenPart:
         starts, lengths = self.offsets[rows], self.offsets[rows + 1] - self.offsets[rows]
         offsets = np.concatenate([np.zeros(1, np.int64), np.cumsum(lengths)])
         positions = np.repeat(starts - offsets[:-1], lengths) + np.arange(offsets[-1])
+        # `take` reads a memory map as fast as an array; an index does not.
         if self.decoded is not None:
-            return self.decoded[positions], offsets
-        return decode(self.tokens[positions]), offsets
+            return self.decoded.take(positions, axis=0), offsets
+        return decode(self.tokens.take(positions, axis=0)), offsets
 
-    def chunks(self) -> Iterator[tuple[int, int, Float32s, Int64s]]:
-        """Yield (first row, last row, tokens, offsets) over the whole part in bounded pieces."""
-        first = 0
+    def chunks(self, first: int = 0) -> Iterator[tuple[int, int, Float32s, Int64s]]:
+        """Yield (first row, last row, tokens, offsets) from a row to the end in bounded pieces."""
         while first < self.rows:
             limit = self.offsets[first] + _CHUNK_TOKENS
             last = max(first + 1, int(np.searchsorted(self.offsets, limit, side="right")) - 1)
@@ -79,10 +83,18 @@ class TokenPart:
 
 
 class TokenView:
-    """Immutable token vectors of the first n rows of a pool."""
+    """Immutable token vectors of the first n rows of a pool.
 
-    def __init__(self, parts: Sequence[TokenPart]) -> None:
+    Attributes
+    ----------
+    parts : tuple of TokenPart
+    base : TokenBase or None
+        Proposes rows and estimates scores, for the first ``len(base)`` rows.
+    """
+
+    def __init__(self, parts: Sequence[TokenPart], base: TokenBase | None = None) -> None:
         self.parts = tuple(parts)
+        self.base = base
         self._starts = np.concatenate(
             [np.zeros(1, np.int64), np.cumsum([part.rows for part in parts], dtype=np.int64)]
         )
@@ -94,6 +106,20 @@ class TokenView:
     def count(self) -> int:
         """Number of token vectors."""
         return sum(int(part.offsets[-1]) for part in self.parts)
+
+    @property
+    def offsets(self) -> Int64s:
+        """Where each row's tokens begin among those of all rows, shape (n + 1,). O(n)."""
+        counts = [np.diff(part.offsets) for part in self.parts]
+        return np.cumsum(np.concatenate([np.zeros(1, np.int64), *counts]))
+
+    def chunks(self, first: int = 0) -> Iterator[Float32s]:
+        """Yield the tokens of the rows from ``first`` on, in bounded pieces."""
+        for number, part in enumerate(self.parts):
+            start = int(self._starts[number])
+            if first < start + part.rows:
+                for _, _, tokens, _ in part.chunks(max(first - start, 0)):
+                    yield tokens
 
     def lengths(self, rows: Int64s) -> Int64s:
         """Count the tokens of some rows, which ascend."""
@@ -131,6 +157,8 @@ class TokenView:
         -----
         O(tokens of the rows x L x d), exact up to the float16 storage of the tokens.
         """
+        if 0 < len(rows) <= _CHUNK_ROWS:
+            return maxsim(query_tokens, *self.take(rows), weights)
         # Column-major, as `maxsim` answers and `coverage_greedy` reads.
         scores = np.empty((len(query_tokens), len(rows)), np.float32).T
         for part, local, place in self._split(rows):

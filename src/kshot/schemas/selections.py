@@ -221,6 +221,11 @@ class SelectionReply(Reply):
     set: SetStatistics
     prefix_hash: str | None = Field(description="of the stable part as rendered; null without one")
     timing_ms: dict[str, float]
+    exactness: Literal["exact", "certified", "approximate"] = Field(
+        default="exact",
+        description="exact: every eligible row was scored; certified: the rows left out are proven to change "
+        "nothing; approximate: one of them may have been better",
+    )
     degraded: bool = False
     abstained: bool = False
     warnings: list[Notice] = []

@@ -8,6 +8,7 @@ from kshot.selectors.adaptive import GainCurve, adaptive_k
 from kshot.selectors.base import Selector
 from kshot.selectors.bsr import bsr
 from kshot.selectors.cds import curriculum
+from kshot.selectors.certificate import certified_steps
 from kshot.selectors.coverage import coverage_greedy
 from kshot.selectors.determinantal import dpp_map, relevance_kernel_factors
 from kshot.selectors.fusion import reciprocal_rank_fusion, standardise
@@ -19,6 +20,7 @@ from kshot.selectors.near_duplicates import select_distinct
 from kshot.selectors.ordering import PromptOrder, prompt_order
 from kshot.selectors.packing import PackingPolicy, pack
 from kshot.selectors.ranking import top_k
+from kshot.selectors.refinement import coverage_contenders, ranking_contenders
 from kshot.selectors.registry import SELECTORS, Registry
 from kshot.selectors.representative import facility_location
 from kshot.selectors.set_bm25 import bm25_partial_scores
@@ -43,7 +45,9 @@ __all__ = [
     "bm25_scores",
     "bsr",
     "bsr_scores",
+    "certified_steps",
     "cosine_partial_scores",
+    "coverage_contenders",
     "coverage_greedy",
     "coverage_knapsack",
     "covering_picks",
@@ -55,6 +59,7 @@ __all__ = [
     "mmr",
     "pack",
     "prompt_order",
+    "ranking_contenders",
     "reciprocal_rank_fusion",
     "relevance_kernel_factors",
     "select_distinct",

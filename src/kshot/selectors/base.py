@@ -1,17 +1,30 @@
 """The selector contract, and how hyper-parameters are declared."""
 
 import operator
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import Field, field, fields
 from functools import cache
-from typing import Any, ClassVar, Literal, Protocol, TypeVar, get_args, get_origin, get_type_hints
+from typing import (
+    Any,
+    ClassVar,
+    Literal,
+    Protocol,
+    TypeAlias,
+    TypeVar,
+    cast,
+    get_args,
+    get_origin,
+    get_type_hints,
+)
 
 import numpy as np
 
-from kshot.arrays import Candidates, Feature, Picks
+from kshot.arrays import Candidates, Feature, Floats, Int64s, Picks
 from kshot.errors import FieldError, InvalidInput, InvalidParameter
 
 T = TypeVar("T")
+ScoreExactly: TypeAlias = Callable[[Int64s], Floats]
+"""Return the exact partial scores, shape (m, L), of m distinct candidates, whose indices ascend."""
 
 
 class Selector(Protocol):
@@ -42,6 +55,38 @@ class Selector(Protocol):
     def select(self, candidates: Candidates, k: int, rng: np.random.Generator) -> Picks:
         """Return at most ``k`` picks, ``k >= 1``."""
         ...
+
+
+class RefiningSelector(Selector, Protocol):
+    """A selector that finds out from estimated token scores which rows of a large pool it may choose.
+
+    Only those are then scored exactly, so that a pool-wide method need not read the whole pool.
+    """
+
+    def refine(self, estimated: Candidates, k: int, score: ScoreExactly) -> tuple[Int64s, Floats]:
+        """Return the candidates that `select` may choose ``k`` from, and their exact partial scores.
+
+        Parameters
+        ----------
+        estimated : Candidates
+            Complete but for their ``partial_scores``, which are estimates.
+        k : int
+            At least 1.
+        score : callable
+            Gives exact partial scores, at a price.
+
+        Returns
+        -------
+        indices : int64 array, shape (m,)
+            Ascending; at least ``min(k, n)``.
+        partial_scores : float array, shape (m, L)
+        """
+        ...
+
+
+def as_refining(selector: Selector) -> RefiningSelector | None:
+    """Return the selector if it can refine estimates."""
+    return cast("RefiningSelector", selector) if hasattr(selector, "refine") else None
 
 
 def parameter(

@@ -6,11 +6,12 @@ from typing import ClassVar, Literal
 import numpy as np
 from numpy.typing import ArrayLike
 
-from kshot.arrays import Candidates, Feature, Float64s, Floats, Picks, as_float64
+from kshot.arrays import Candidates, Feature, Float64s, Floats, Int64s, Picks, as_float64
 from kshot.errors import InvalidParameter
-from kshot.selectors.base import check_parameters, parameter, require_part
+from kshot.selectors.base import ScoreExactly, check_parameters, parameter, require_part
 from kshot.selectors.late_interaction import IDF_DESCRIPTION, bsr_scores, maxsim, require_offsets
 from kshot.selectors.ranking import ranked_picks
+from kshot.selectors.refinement import ranking_contenders
 from kshot.selectors.registry import SELECTORS
 
 
@@ -103,6 +104,12 @@ class Bsr:
     def needs(self) -> frozenset[Feature]:
         """Tokens, and how they are weighed."""
         return frozenset({Feature.TOKENS, Feature.IDF} if self.idf else {Feature.TOKENS})
+
+    def refine(self, estimated: Candidates, k: int, score: ScoreExactly) -> tuple[Int64s, Floats]:
+        """Look at the best by estimated BSR."""
+        return ranking_contenders(
+            bsr_scores(require_part(estimated.partial_scores, Feature.TOKENS)), k, score
+        )
 
     def select(self, candidates: Candidates, k: int, rng: np.random.Generator) -> Picks:
         """Return ``min(k, n)`` picks."""

@@ -5,11 +5,12 @@ from typing import ClassVar
 
 import numpy as np
 
-from kshot.arrays import Candidates, Feature, Picks
-from kshot.selectors.base import parameter
+from kshot.arrays import Candidates, Feature, Floats, Int64s, Picks
+from kshot.selectors.base import ScoreExactly, parameter
 from kshot.selectors.fused_relevance import FusedRelevance
 from kshot.selectors.late_interaction import IDF_DESCRIPTION
 from kshot.selectors.ranking import ranked_picks
+from kshot.selectors.refinement import ranking_contenders
 from kshot.selectors.registry import SELECTORS
 
 
@@ -33,6 +34,10 @@ class Fused(FusedRelevance):
     def needs(self) -> frozenset[Feature]:
         """Moments, and what the signals with a positive weight are computed from."""
         return self.fused_needs | ({Feature.IDF} if self.idf and self.bsr else set())
+
+    def refine(self, estimated: Candidates, k: int, score: ScoreExactly) -> tuple[Int64s, Floats]:
+        """Look at the best by the estimated sum."""
+        return ranking_contenders(self.fused_scores(estimated).values, k, score)
 
     def select(self, candidates: Candidates, k: int, rng: np.random.Generator) -> Picks:
         """Return ``min(k, n)`` picks."""

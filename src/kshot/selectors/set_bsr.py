@@ -1,17 +1,19 @@
 """Token-level coverage: demonstrations that match the tokens of the query between them."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar, Literal
 
 import numpy as np
 
-from kshot.arrays import Candidates, Feature, Floats, Picks, Signal
+from kshot.arrays import Candidates, Feature, Float64s, Floats, Int64s, Picks, Signal
 from kshot.errors import FieldError, InvalidParameter
-from kshot.selectors.base import parameter, require_part
+from kshot.selectors.base import ScoreExactly, parameter, require_part
+from kshot.selectors.certificate import certified_steps
 from kshot.selectors.coverage import coverage_greedy
 from kshot.selectors.fused_relevance import FusedRelevance, moments_of
 from kshot.selectors.late_interaction import IDF_DESCRIPTION
 from kshot.selectors.ranking import ranked_picks
+from kshot.selectors.refinement import coverage_contenders
 from kshot.selectors.registry import SELECTORS
 
 
@@ -26,6 +28,9 @@ class SetBsr(FusedRelevance):
 
     The own score that ``add_cand_score`` divides is the BSR or, if ``relevance`` says so, the weighed sum
     that `fused` ranks by, brought to the mean and spread of BSR (`FusedScores.on_scale_of`).
+
+    Diagnostics ``certified_steps``: how many picks, from the first on, are proven to be those of the greedy
+    over every row that may be chosen; all of them where no row was left out.
     """
 
     pool_wide: ClassVar[bool] = True
@@ -57,12 +62,36 @@ class SetBsr(FusedRelevance):
         """Tokens, how they are weighed, and what the own score is computed from."""
         return self.fused_needs | ({Feature.TOKENS, Feature.IDF} if self.idf else {Feature.TOKENS})
 
+    def refine(self, estimated: Candidates, k: int, score: ScoreExactly) -> tuple[Int64s, Floats]:
+        """Look at what a greedy coverage of the estimates comes upon."""
+        return coverage_contenders(
+            require_part(estimated.partial_scores, Feature.TOKENS),
+            k,
+            score,
+            add_cand_score=self.add_cand_score,
+            relevance=self._own(estimated),
+        )
+
     def select(self, candidates: Candidates, k: int, rng: np.random.Generator) -> Picks:
         """Return ``min(k, n)`` picks."""
         partial_scores: Floats = require_part(candidates.partial_scores, Feature.TOKENS)
         if not partial_scores.shape[1]:
             return ranked_picks(candidates.relevance, k, {"fallback": "similarity"})
+        own = self._own(candidates)
+        picks = coverage_greedy(partial_scores, k, add_cand_score=self.add_cand_score, relevance=own)
+        if candidates.complete:
+            certified = len(picks)
+        elif candidates.outside is None or own is not None:
+            certified = 0
+        else:
+            proven = certified_steps(
+                partial_scores, picks, candidates.outside, add_cand_score=self.add_cand_score
+            )
+            certified = int(np.count_nonzero(proven))
+        return replace(picks, diagnostics={**picks.diagnostics, "certified_steps": certified})
+
+    def _own(self, candidates: Candidates) -> Float64s | None:
+        """Return the score of each row by itself, where that is not its BSR."""
         if not self.is_fused:
-            return coverage_greedy(partial_scores, k, add_cand_score=self.add_cand_score)
-        own = self.fused_scores(candidates).on_scale_of(moments_of(candidates, Signal.BSR))
-        return coverage_greedy(partial_scores, k, add_cand_score=self.add_cand_score, relevance=own)
+            return None
+        return self.fused_scores(candidates).on_scale_of(moments_of(candidates, Signal.BSR))

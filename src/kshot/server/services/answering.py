@@ -81,7 +81,9 @@ def answer(
     late: Notice | None = None
     if request.deadline_ms is not None:
         left_ms = request.deadline_ms - milliseconds(clock.started, time.perf_counter())
-        method, late = in_time(runtime.pace, method, fallbacks, query, left_ms)
+        method, late = in_time(runtime.pace, method, fallbacks, query, left_ms, exact=request.exact)
+        if late is not None:
+            request = request.model_copy(update={"exact": False})
     method, notices = choosing.fitting(method, query, runtime.settings.difficulty_field)
     notices += [late] if late is not None else []
     allowed = snapshot.eligible(request.filter, choosing.exclusions(request))
@@ -131,7 +133,7 @@ def answer(
             store, runtime, snapshot, asked or query, method, allowed, choice, chosen, dropped, k
         )
     finished = time.perf_counter()
-    runtime.pace.took(method.name, milliseconds(clock.embedded, finished))
+    runtime.pace.took(method.name, milliseconds(clock.embedded, finished), exact=request.exact)
     reply = SelectionReply(
         selection_id=str(uuid4()),
         pool=runtime.record.name,
@@ -155,6 +157,7 @@ def answer(
             "assemble": milliseconds(selected, finished),
             "total": milliseconds(clock.started, finished),
         },
+        exactness=choice.exactness.value,
         degraded=late is not None,
         abstained=not chosen and not len(near.rows) and len(allowed.rows) > 0,
         warnings=notices,

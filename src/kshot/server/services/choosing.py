@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from kshot.arrays import Bools, Candidates, Feature, Float64s, Int64s, Picks
+from kshot.arrays import Bools, Candidates, Exactness, Feature, Float64s, Int64s, Picks, exactness
 from kshot.errors import FieldError, InvalidInput, InvalidParameter
 from kshot.index.candidates import QueryFeatures, gather, similarities
 from kshot.index.snapshot import Eligible, Exclusions, Snapshot
@@ -46,6 +46,8 @@ class Choice:
         Chosen if `RUNNERS_UP` more were wanted; only when an explanation was asked for.
     nearest : float or None
         Highest cosine of a candidate to the query; None without candidates.
+    exactness : Exactness
+        What is known of it beside the choice from every eligible row.
     """
 
     rows: Int64s
@@ -55,6 +57,7 @@ class Choice:
     diagnostics: Mapping[str, Any]
     runners_up: tuple[tuple[int, float], ...] = ()
     nearest: float | None = None
+    exactness: Exactness = Exactness.EXACT
 
     @classmethod
     def nothing(cls) -> "Choice":
@@ -133,7 +136,7 @@ def choose(
     """Run the method over the eligible rows; ``difficulty_field`` is the pool's setting."""
     if not len(eligible.rows) or k < 1:
         return Choice.nothing()
-    candidates = gather(snapshot, query, eligible, method.selector, k, difficulty_field)
+    candidates = gather(snapshot, query, eligible, method.selector, k, difficulty_field, exact=request.exact)
     picks = _run(snapshot, method, candidates, request, k)
     return Choice(
         rows=candidates.rows[picks.indices],
@@ -143,6 +146,7 @@ def choose(
         diagnostics=picks.diagnostics,
         runners_up=_runners_up(snapshot, method, candidates, picks, request, k) if request.explain else (),
         nearest=float(candidates.relevance.max()),
+        exactness=exactness(candidates, picks),
     )
 
 

@@ -3,17 +3,21 @@
 import queue
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sized
 from concurrent.futures import Future, wait
 from dataclasses import dataclass
 from functools import partial
-from typing import TypeVar
+from pathlib import Path
+from typing import Any, TypeVar
 
 from kshot.errors import KshotError, PoolNotFound
 from kshot.index.candidates import prepare
+from kshot.index.pool import PoolIndex
 from kshot.index.sealing import build_base, wants_base
+from kshot.index.snapshot import Snapshot
 from kshot.index.store import Store
 from kshot.index.store.example_rows import PoolChanges
+from kshot.index.token_sealing import build_token_base, wants_token_base
 from kshot.records import Pool
 from kshot.server.logs import get_logger
 from kshot.server.services.featurising import features_of
@@ -43,8 +47,29 @@ class _Trouble:
     due_s: float
 
 
+@dataclass(frozen=True, slots=True)
+class _BaseKind:
+    """A sealed index that is built beside a live pool.
+
+    After a construction the next one rests for ``rest`` times as long.
+    """
+
+    name: str
+    is_wanted: Callable[[Snapshot], bool]
+    build: Callable[[Path, Snapshot], Sized]
+    install: Callable[[PoolIndex, Any], None]
+    rest: float
+
+
+_BASES = (
+    _BaseKind("dense", wants_base, build_base, PoolIndex.install_base, rest=0.0),
+    # Wanted again after few rows, as these cost every query.
+    _BaseKind("token", wants_token_base, build_token_base, PoolIndex.install_token_base, rest=3.0),
+)
+
+
 class Indexer:
-    """Embeds what is new, writes segments, publishes snapshots; builds HNSW bases beside.
+    """Embeds what is new, writes segments, publishes snapshots; builds sealed indexes beside.
 
     The one thread that drives every installed `PoolIndex`. Nothing it does is state: a restart finds the same
     work in the store's change log and goes on.
@@ -67,7 +92,8 @@ class Indexer:
         self._lock = threading.Lock()
         self._notified: set[str] = set()
         self._name_to_trouble: dict[str, _Trouble] = {}
-        self._builders: dict[int, threading.Thread] = {}
+        #: What is under way, or rests; for the indexer's thread alone.
+        self._building: set[tuple[int, str]] = set()
 
     def start(self) -> None:
         """Start the thread."""
@@ -122,7 +148,7 @@ class Indexer:
             self._name_to_trouble.pop(runtime.record.name, None)
         self._announce(runtime)
         prepare(runtime.index.snapshot)
-        self._build_base_if_wanted(runtime)
+        self._build_bases_if_wanted(runtime)
 
     def run(self, work: Callable[[], T]) -> T:
         """Run ``work`` in the indexer's thread, between two publications, and return its result.
@@ -221,7 +247,7 @@ class Indexer:
             if runtime is not None and runtime.mismatch is None:
                 self.catch_up(runtime)
                 prepare(runtime.index.snapshot)
-                self._build_base_if_wanted(runtime)
+                self._build_bases_if_wanted(runtime)
         except (Stopped, PoolNotFound):
             return
         except KshotError as error:
@@ -273,23 +299,30 @@ class Indexer:
             raise Stopped
         self._store.get_pool_by_id(runtime.record.id)
 
-    def _build_base_if_wanted(self, runtime: PoolRuntime) -> None:
-        """Build an HNSW base in a thread of its own, unless one is being built for this pool."""
-        running = self._builders.get(runtime.record.id)
-        if not wants_base(runtime.index.snapshot) or (running is not None and running.is_alive()):
-            return
-        builder = threading.Thread(target=self._build_base, args=[runtime], name="kshot-base", daemon=True)
-        self._builders[runtime.record.id] = builder
-        builder.start()
+    def _build_bases_if_wanted(self, runtime: PoolRuntime) -> None:
+        """Build what is wanted in threads of their own, unless it is being built for this pool."""
+        for kind in _BASES:
+            key = runtime.record.id, kind.name
+            if key not in self._building and kind.is_wanted(runtime.index.snapshot):
+                self._building.add(key)
+                threading.Thread(
+                    target=self._build_base, args=[runtime, kind], name=f"kshot-{kind.name}-base", daemon=True
+                ).start()
 
-    def _build_base(self, runtime: PoolRuntime) -> None:
+    def _build_base(self, runtime: PoolRuntime, kind: _BaseKind) -> None:
+        forget = partial(self._building.discard, (runtime.record.id, kind.name))
         started = time.perf_counter()
         try:
-            base = build_base(runtime.folder, runtime.index.snapshot)
+            base = kind.build(runtime.folder, runtime.index.snapshot)
         except Exception:
             # The pool is served without; the next publication tries again. Its folder may be gone.
-            log.exception("base_not_built", pool=runtime.record.name)
+            log.exception("base_not_built", pool=runtime.record.name, kind=kind.name)
+            self._work.put(forget)
             return
         took_s = time.perf_counter() - started
-        log.info("base_built", pool=runtime.record.name, rows=len(base), took_s=took_s)
-        self._work.put(partial(runtime.index.install_base, base))
+        log.info("base_built", pool=runtime.record.name, kind=kind.name, rows=len(base), took_s=took_s)
+        self._work.put(partial(kind.install, runtime.index, base))
+        # While a pool grows, building takes no more than its share of the time.
+        self._stopping.wait(kind.rest * took_s)
+        self._work.put(forget)
+        self._work.put(partial(self._attend, runtime.record.name))

@@ -24,35 +24,41 @@ class Pace:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._name_to_ms: dict[str, float] = {}
+        self._key_to_ms: dict[tuple[str, bool], float] = {}
 
-    def expected_ms(self, name: str) -> float | None:
+    def expected_ms(self, name: str, *, exact: bool = False) -> float | None:
         """Return the estimate; None for a method that has not run yet."""
         with self._lock:
-            return self._name_to_ms.get(name)
+            return self._key_to_ms.get((name, exact))
 
-    def took(self, name: str, took_ms: float) -> None:
+    def took(self, name: str, took_ms: float, *, exact: bool = False) -> None:
         """Take note of one run."""
         with self._lock:
-            before = self._name_to_ms.get(name, took_ms)
-            self._name_to_ms[name] = max(took_ms, _FADES * before + (1 - _FADES) * took_ms)
+            before = self._key_to_ms.get((name, exact), took_ms)
+            self._key_to_ms[name, exact] = max(took_ms, _FADES * before + (1 - _FADES) * took_ms)
 
-    def passed_over(self, name: str) -> None:
+    def passed_over(self, name: str, *, exact: bool = False) -> None:
         """Take note that a method was not run because of its estimate."""
         with self._lock:
-            if name in self._name_to_ms:
-                self._name_to_ms[name] *= _FORGIVES
+            if (name, exact) in self._key_to_ms:
+                self._key_to_ms[name, exact] *= _FORGIVES
 
 
 def in_time(
-    pace: Pace, method: Method, fallbacks: Sequence[Method], query: QueryFeatures, left_ms: float
+    pace: Pace,
+    method: Method,
+    fallbacks: Sequence[Method],
+    query: QueryFeatures,
+    left_ms: float,
+    *,
+    exact: bool = False,
 ) -> tuple[Method, Notice | None]:
     """Return the method that will answer within ``left_ms``, and what to tell the caller if it is another.
 
     A method without an estimate is given its chance. Where even the last fallback would be late, that one
     runs: late and cheap is better than nothing, and the timing tells.
     """
-    expected = pace.expected_ms(method.name)
+    expected = pace.expected_ms(method.name, exact=exact)
     if expected is None or expected <= left_ms:
         return method, None
     chosen = method
@@ -64,7 +70,7 @@ def in_time(
             break
     if chosen is method:
         return method, None
-    pace.passed_over(method.name)
+    pace.passed_over(method.name, exact=exact)
     message = (
         f"{method.name} takes up to {expected:.1f} ms here, {max(left_ms, 0.0):.1f} ms of deadline_ms were "
         f"left: {chosen.name} answered"

@@ -15,6 +15,7 @@ from kshot.index.pool import PoolIndex
 from kshot.index.sealing import load_base
 from kshot.index.store import Store
 from kshot.index.text_cache import LoadTexts
+from kshot.index.token_sealing import load_token_base
 from kshot.records import Pool, canonical_json
 from kshot.schemas.pools import PoolSettings
 from kshot.server.logs import get_logger
@@ -89,10 +90,13 @@ class PoolRuntime:
         )
 
     def load_base(self) -> None:
-        """Use the saved HNSW base, if there is one for these rows."""
+        """Use the saved bases, dense and of tokens, if there are some for these rows."""
         base = load_base(self.folder, self.index.snapshot)
         if base is not None:
             self.index.install_base(base)
+        token_base = load_token_base(self.folder, self.index.snapshot)
+        if token_base is not None:
+            self.index.install_token_base(token_base)
 
     @property
     def mismatch(self) -> EmbedderMismatch | None:
