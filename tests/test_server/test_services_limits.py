@@ -106,12 +106,15 @@ def test_a_small_pool_is_answered_exactly(method: str, pool: LivePool):
 def test_a_shortlist_says_so_and_exact_rules_it_out(live: Live):
     pool = live.create("large")
     pool.add(tickets(3_000))
-    few = pool.select(QUERY, method="similarity", k=4)
-    assert few["exactness"] == "approximate"
-    assert few["usage"]["candidates"] < 100
-    every = pool.select(QUERY, method="similarity", k=4, exact=True)
+    few = pool.select(QUERY, method="mmr", k=4)
+    assert (few["exactness"], few["usage"]["candidates"] < 1_000) == ("approximate", True)
+    every = pool.select(QUERY, method="mmr", k=4, exact=True)
     assert (every["exactness"], every["usage"]["candidates"]) == ("exact", every["usage"]["eligible"])
     assert ids(every) == ids(few)
+    nearest = pool.select(QUERY, method="similarity", k=4)
+    assert (nearest["exactness"], nearest["usage"]["candidates"] < 100) == ("exact", True), (
+        "all were compared"
+    )
 
 
 # --- time ---

@@ -17,7 +17,7 @@ from kshot.selectors.late_interaction import maxsim
 DECODED_BYTES = 512 * 1024 * 1024
 """Largest float32 copy of a pool's tokens that is kept in memory."""
 _CHUNK_NUMBERS = 1 << 15
-_CHUNK_TOKENS = 16_384
+_CHUNK_TOKENS = 2_048
 _CHUNK_ROWS = 1024
 
 
