@@ -158,10 +158,10 @@ def test_filtered_rows_are_never_candidates(large, name, kept):
 
 
 def test_few_eligible_rows_are_all_scored(large):
-    eligible = allowed(large.snapshot, {"field": "metadata.n", "lte": 100})
+    eligible = allowed(large.snapshot, {"field": "metadata.n", "lte": 50})
     found = gather(large.snapshot, queries(1)[0], eligible, SetBsr(), K)
     assert found.complete
-    assert found.rows.tolist() == list(range(100))
+    assert found.rows.tolist() == list(range(50))
 
 
 @pytest.mark.parametrize("exact", [False, True])

@@ -189,6 +189,12 @@ def test_a_construction_cut_short_leaves_the_old_base_and_no_rubbish(tmp_path, p
     assert load_token_base(tmp_path, snapshot) is not None
 
 
+def test_the_folder_of_a_deleted_pool_does_not_come_back(tmp_path, pool):
+    with pytest.raises(FileNotFoundError):
+        build_token_base(tmp_path / "gone", pool.snapshot)
+    assert not (tmp_path / "gone").exists()
+
+
 def test_what_a_crash_left_unfinished_is_removed(tmp_path, pool):
     build_token_base(tmp_path, pool.snapshot)
     before = folders(tmp_path)

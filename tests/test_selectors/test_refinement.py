@@ -1,14 +1,18 @@
 """Which rows get exact scores, and that those are enough."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from kshot.errors import InvalidParameter, InvalidShape
-from kshot.selectors import coverage_contenders, coverage_greedy, ranking_contenders
+from kshot.selectors import SELECTORS, coverage_contenders, coverage_greedy, ranking_contenders
+from kshot.selectors.base import as_refining
 from kshot.selectors.refinement import LEAST_RANKED, LOOK_AHEAD, RANKED_PER_PICK
-from tests.strategies import grid
+from kshot.selectors.set_bsr import SetBsr
+from tests.strategies import grid, random_candidates
 
 
 class Scorer:
@@ -104,3 +108,31 @@ def test_senseless_input_is_refused(arguments, error, message):
     usual = {"approximate": np.zeros((2, 2)), "k": 1, "score": Scorer(np.zeros((2, 2)))}
     with pytest.raises(error, match=message):
         coverage_contenders(**{**usual, **arguments})
+
+
+@pytest.mark.parametrize(
+    "selector",
+    [
+        *(SELECTORS.get(name)() for name in SELECTORS.names() if as_refining(SELECTORS.get(name)())),
+        SetBsr(add_cand_score=2.0),
+        SetBsr(add_cand_score=2.0, relevance="fused"),
+    ],
+    ids=repr,
+)
+def test_a_method_that_refines_picks_what_it_picks_from_all_candidates(selector):
+    for seed in range(10):
+        candidates = random_candidates(seed, n=400)
+        score = Scorer(candidates.partial_scores)
+        rows, scores = selector.refine(candidates, 8, score)
+        assert (np.diff(rows) > 0).all()
+        assert 8 <= len(rows) < 400
+        assert sorted(score.asked) == rows.tolist()
+        np.testing.assert_allclose(scores, candidates.partial_scores[rows], rtol=1e-6)
+        refined = replace(candidates.take(rows), partial_scores=scores)
+        picks, whole = (selector.select(one, 8, np.random.default_rng(0)) for one in (refined, candidates))
+        assert rows[picks.indices].tolist() == whole.indices.tolist()
+
+
+def test_the_methods_that_read_tokens_refine():
+    refining = {name for name in SELECTORS.names() if as_refining(SELECTORS.get(name)())}
+    assert refining >= {"bsr", "set_bsr", "fused"}

@@ -212,7 +212,8 @@ def _token_base(
         or query.tokens is None
         or not len(query.tokens)
         or Feature.TOKENS not in needs
-        or len(eligible.rows) <= SMALL_POOL_ROWS
+        # Up to here, to estimate first and score the best exactly takes as long as to score all.
+        or len(eligible.rows) <= SMALL_POOL_ROWS // 2
     ):
         return None
     return snapshot.tokens.base

@@ -25,7 +25,7 @@ PROPOSED_ROWS = 3_000
 """Tokens that each query token proposes: the first number, more in large pools up to the second, but not so
 many that all together propose more than the last; yet the third at least."""
 SPARSE = 0.1
-SPARSE_ROWS = 8_192
+SPARSE_ROWS = 4_096
 """Of a share of eligible rows below the first number, and no more rows than the second, all are proposed:
 most tokens in a list would belong to others."""
 _SPREAD_QUERIES = 24

@@ -55,7 +55,8 @@ def build_token_base(folder: Path, snapshot: Snapshot) -> TokenBase:
         before = None
     name = uuid.uuid4().hex[:8]
     temporary = folder / f"{_TEMPORARY}{name}"
-    temporary.mkdir(parents=True)
+    # Not with its parents: those of a pool that was just deleted must not come back.
+    temporary.mkdir()
     try:
         _write(temporary, tokens, dense.vectors, before)
         final = temporary.rename(folder / f"{_PREFIX}{name}")
