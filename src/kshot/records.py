@@ -167,6 +167,19 @@ class Job:
     updated_at: datetime
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PlanItem:
+    """An example that a plan proposes to label."""
+
+    #: 1 is the first to label.
+    rank: int
+    example_id: str
+    #: Increase of the method's objective, in its own unit.
+    gain: float
+    cost: float | None = None
+    stratum: str | None = None
+
+
 def require_text(value: object, pointer: str) -> str:
     """Return ``value`` if it is text that can be stored.
 

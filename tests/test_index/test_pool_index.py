@@ -77,17 +77,20 @@ def test_a_version_that_keeps_its_features_keeps_its_row(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("changes", "approved"),
+    ("changes", "annotated", "approved"),
     [
-        ({}, True),
-        ({"outputs": None}, False),
-        ({"status": Status.DRAFT}, False),
-        ({"outputs": {"a": 1}}, True),
+        ({}, True, True),
+        ({"outputs": None}, False, False),
+        ({"status": Status.DRAFT}, True, False),
+        ({"status": Status.DRAFT, "outputs": None}, False, False),
+        ({"status": Status.RETIRED}, True, False),
+        ({"outputs": {"a": 1}}, True, True),
     ],
 )
-def test_only_approved_examples_with_outputs_are_chosen_from(tmp_path, changes, approved):
+def test_only_approved_examples_with_outputs_are_chosen_from(tmp_path, changes, annotated, approved):
     snapshot = published(tmp_path, [header(1, **changes)]).snapshot
     assert (snapshot.live.tolist(), snapshot.approved.tolist()) == ([True], [approved])
+    assert snapshot.annotated.tolist() == [annotated]
     assert snapshot.approved_rows.tolist() == [0] * approved
 
 
@@ -112,6 +115,7 @@ def test_published_arrays_cannot_be_written(tmp_path):
         snapshot.seqs,
         snapshot.live,
         snapshot.approved,
+        snapshot.annotated,
         snapshot.truncated,
         snapshot.dense.vectors,
     ):

@@ -254,6 +254,7 @@ class PoolIndex:
             seqs=table.seqs,
             live=table.live,
             approved=table.approved,
+            annotated=table.annotated,
             truncated=table.truncated,
             hashes=table.hashes,
             field_to_column=columns,

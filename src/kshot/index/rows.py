@@ -26,6 +26,7 @@ class FrozenRows:
     seqs: Int64s
     live: Bools
     approved: Bools
+    annotated: Bools
     truncated: Bools
     hashes: Hashes
     #: Live rows whose outputs are too long for their header.
@@ -47,6 +48,7 @@ class RowTable:
         self._keys = np.empty(0, np.int64)
         self._seqs = np.empty(0, np.int64)
         self._approved = np.empty(0, np.bool_)
+        self._annotated = np.empty(0, np.bool_)
         self._truncated = np.empty(0, np.bool_)
         self._has_long_outputs = np.empty(0, np.bool_)
         self._hashes = np.empty((0, 3), np.uint64)
@@ -85,6 +87,7 @@ class RowTable:
         """Make an example the owner of a row."""
         self._seqs[row] = header.seq
         self._approved[row] = header.status == Status.APPROVED and header.has_outputs
+        self._annotated[row] = header.has_outputs
         self._has_long_outputs[row] = header.has_outputs and header.short_outputs is None
         self._hashes[row] = hash64(header.id), hash64(header.content_hash), hash64(header.input_hash)
 
@@ -98,11 +101,13 @@ class RowTable:
             gone = np.isin(self._seqs[: self._rows], np.array(seqs, np.int64))
             self._seqs[: self._rows][gone] = DEAD
             self._approved[: self._rows][gone] = False
+            self._annotated[: self._rows][gone] = False
 
     def remove_all(self) -> None:
         """Take their rows from all owners."""
         self._seqs[: self._rows] = DEAD
         self._approved[: self._rows] = False
+        self._annotated[: self._rows] = False
 
     def freeze(self) -> FrozenRows:
         """Copy the facts; O(rows)."""
@@ -115,12 +120,21 @@ class RowTable:
             seqs=seqs,
             live=live,
             approved=self._approved[:n].copy(),
+            annotated=self._annotated[:n].copy(),
             truncated=self._truncated[:n],
             hashes=Hashes(ids, contents, inputs),
             long_outputs=int(np.count_nonzero(self._has_long_outputs[:n] & live)),
             vectors=None if self._vectors is None else self._vectors[:n],
         )
-        for array in (frozen.keys, seqs, live, frozen.approved, frozen.truncated, frozen.vectors):
+        for array in (
+            frozen.keys,
+            seqs,
+            live,
+            frozen.approved,
+            frozen.annotated,
+            frozen.truncated,
+            frozen.vectors,
+        ):
             if array is not None:
                 array.flags.writeable = False
         return frozen
@@ -134,6 +148,7 @@ class RowTable:
             self._keys = _grown(self._keys, room, 0)
             self._seqs = _grown(self._seqs, room, DEAD)
             self._approved = _grown(self._approved, room, False)
+            self._annotated = _grown(self._annotated, room, False)
             self._truncated = _grown(self._truncated, room, False)
             self._has_long_outputs = _grown(self._has_long_outputs, room, False)
             self._hashes = _grown(self._hashes, room, 0)

@@ -160,6 +160,8 @@ class Snapshot:
     live : bool array, shape (n,)
     approved : bool array, shape (n,)
         Live, approved and with outputs: what is chosen from by default.
+    annotated : bool array, shape (n,)
+        Live and with outputs, whatever the status.
     truncated : bool array, shape (n,)
     field_to_column : mapping
         ``id``, ``label``, ``split``, ``status``, ``group``, ``subject_id`` and ``metadata.*``.
@@ -173,6 +175,7 @@ class Snapshot:
     seqs: Int64s
     live: Bools
     approved: Bools
+    annotated: Bools
     truncated: Bools
     hashes: Hashes
     field_to_column: Mapping[str, Column]

@@ -67,6 +67,11 @@ class ExampleReader(Transactions):
             raise ExampleNotFound(f"the pool holds no example with id {example_id!r}")
         return found[example_id]
 
+    def get_examples_by_id(self, pool_id: int, ids: Sequence[str]) -> dict[str, Example]:
+        """Return the live versions of those of the ids that have one."""
+        with self._read() as connection:
+            return live_by_id(connection, pool_id, ids)
+
     def get_examples_by_seq(self, pool_id: int, seqs: Sequence[int]) -> list[Example]:
         """Return versions of examples, live or superseded, in the order of ``seqs``.
 

@@ -24,7 +24,7 @@ from sqlalchemy import (
 
 from kshot.errors import InvalidInput
 
-HEAD: Final = "0002"
+HEAD: Final = "0003"
 """The schema revision that this code reads and writes."""
 
 VERSION_TABLE: Final = "kshot_schema"
@@ -162,6 +162,19 @@ jobs = Table(
     sqlite_autoincrement=True,
 )
 """``number`` orders the jobs by age and is the cursor of their pages."""
+
+plan_items = Table(
+    "plan_items",
+    metadata,
+    Column("plan_id", Text, ForeignKey("jobs.id", ondelete="CASCADE"), primary_key=True),
+    Column("rank", Integer, primary_key=True, autoincrement=False),
+    Column("pool_id", _Key, ForeignKey("pools.id", ondelete="CASCADE"), nullable=False, index=True),
+    Column("example_id", Text, nullable=False),
+    Column("gain", Double, nullable=False),
+    Column("cost", Double),
+    Column("stratum", Text),
+)
+"""What a plan, which is a job, proposes to label; the first has rank 1."""
 
 idempotency_keys = Table(
     "idempotency_keys",
