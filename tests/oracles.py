@@ -11,6 +11,16 @@ def top_k(scores, k):
     return sorted(range(len(scores)), key=lambda i: (-scores[i], i))[:k]
 
 
+def longest_prefix_below(picks, rank, lengths, budget):
+    """Sort picks by rank and keep the longest beginning whose total stays below the budget, best last."""
+    kept: list[int] = []
+    for i in sorted(picks, key=lambda i: rank[i]):
+        if sum(lengths[j] for j in [*kept, i]) >= budget:
+            break
+        kept.append(i)
+    return kept[::-1]
+
+
 def mmr(relevance, vectors, k, diversity):
     """Recompute every similarity to every chosen row at every step."""
     chosen = [top_k(relevance, 1)[0]]
@@ -56,12 +66,16 @@ def coverage(partial_scores, rows):
     return sum(max(partial_scores[z][i] for z in rows) for i in range(len(partial_scores[0])))
 
 
-def coverage_greedy(partial_scores, k, lengths=None, max_tokens=None, add_cand_score=None):
-    """Follow the published procedure row by row; return picks and resets."""
+def coverage_greedy(partial_scores, k, lengths=None, max_tokens=None, add_cand_score=None, by_total=False):
+    """Follow the published procedure row by row; return picks and resets.
+
+    ``by_total`` ends a round where the total, own scores included, does not rise.
+    """
     rows = [[float(value) for value in row] for row in partial_scores]
     chosen: list[int] = []
     covered: list[float] | None = None
     resets = spent = 0
+    reached = -math.inf
     while len(chosen) < min(k, len(rows)):
 
         def value(z, covered=covered):
@@ -70,10 +84,15 @@ def coverage_greedy(partial_scores, k, lengths=None, max_tokens=None, add_cand_s
             return float(np.sum(best)) + own
 
         best = max((z for z in range(len(rows)) if z not in chosen), key=lambda z: (value(z), -z))
-        if covered is not None and all(a <= c for a, c in zip(rows[best], covered, strict=True)):
-            covered = None
+        if covered is not None and (
+            value(best) <= reached
+            if by_total
+            else all(a <= c for a, c in zip(rows[best], covered, strict=True))
+        ):
+            covered, reached = None, -math.inf
             resets += 1
             continue
+        reached = value(best)
         if max_tokens is not None:
             spent += lengths[best]
             if spent > max_tokens:

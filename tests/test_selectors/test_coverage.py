@@ -3,6 +3,7 @@
 import json
 import math
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -27,9 +28,10 @@ def test_picks_are_those_of_the_published_implementation(case):
         scores = np.round(scores, 1)
     scores = scores / case["length"]
     for layout in (np.ascontiguousarray, np.asfortranarray):
-        picks = coverage_greedy(layout(scores), case["k"])
-        assert picks.indices.tolist() == case["pick_order"]
-        assert picks.diagnostics["resets"] == case["resets"]
+        for parity in ("none", "reference"):
+            picks = coverage_greedy(layout(scores), case["k"], parity=parity)
+            assert picks.indices.tolist() == case["pick_order"]
+            assert picks.diagnostics["resets"] == case["resets"]
 
 
 def test_four_rows_with_two_resets_by_hand():
@@ -88,6 +90,38 @@ def test_own_scores_join_in_as_in_the_loop(seed):
     expected, resets = oracles.coverage_greedy(scores, 8, add_cand_score=discount)
     assert picks.indices.tolist() == expected
     assert picks.diagnostics["resets"] == resets
+
+
+def test_parity_ends_rounds_by_the_total_with_own_scores():
+    # Totals are coverage plus twice the own sum. Rows 1 and 2 go on with what row 0 covers.
+    scores = [[0.9, 0.0, 0.4], [0.8, 0.2, 0.1], [0.1, 0.3, 0.0], [0.0, 0.25, 0.0]]
+    picks = coverage_greedy(scores, 3, add_cand_score=0.5)
+    assert (picks.indices.tolist(), picks.diagnostics["rounds"]) == ([0, 1, 2], [0, 0, 0])
+    np.testing.assert_allclose(picks.gains, [1.3, 0.2, 0.1])
+    picks = coverage_greedy(scores, 3, add_cand_score=0.5, parity="reference")
+    # But row 0 reached 1.3 + 2.6 and row 1 makes it 1.5 + 2.2: a new round, of 1.1 + 2.2. There row 2 makes
+    # it 1.2 + 0.8.
+    assert (picks.indices.tolist(), picks.diagnostics["rounds"]) == ([0, 1, 2], [0, 1, 2])
+    np.testing.assert_allclose(picks.gains, [1.3, 1.1, 0.4])
+
+
+def test_parity_equals_the_loop_and_differs_from_the_default():
+    differ = 0
+    for seed in range(500):
+        rng, scores = instance(seed)
+        k = int(rng.integers(1, 12))
+        lengths = rng.integers(1, 30, size=len(scores))
+        options: Any = {
+            "lengths": lengths,
+            "max_tokens": int(rng.integers(0, 120)) if seed % 2 else None,
+            "add_cand_score": float(rng.choice([0.5, 2.0, 8.0])) if seed % 3 else None,
+        }
+        picks = coverage_greedy(scores, k, parity="reference", **options)
+        expected, resets = oracles.coverage_greedy(scores, k, by_total=True, **options)
+        assert picks.indices.tolist() == expected, seed
+        assert picks.diagnostics["resets"] == resets, seed
+        differ += picks.indices.tolist() != coverage_greedy(scores, k, **options).indices.tolist()
+    assert differ > 20
 
 
 def test_another_relevance_may_take_the_place_of_own_scores():
@@ -162,6 +196,8 @@ def test_negative_scores_are_covered_from_below():
     [
         ({"k": 0}, InvalidParameter, "k is 0"),
         ({"add_cand_score": 0.0}, InvalidParameter, "add_cand_score is 0.0"),
+        ({"add_cand_score": 1e-320}, InvalidParameter, "too small to divide own scores by"),
+        ({"parity": "paper"}, InvalidParameter, "parity is 'paper', allowed none, reference"),
         ({"relevance": [1.0, 2.0]}, InvalidParameter, "only together with add_cand_score"),
         ({"relevance": [1.0], "add_cand_score": 1.0}, InvalidShape, "relevance has shape"),
         ({"max_tokens": 5}, InvalidParameter, "needs the lengths"),

@@ -1,18 +1,21 @@
 """Determinantal selection: the greedy search, the kernel, the method."""
 
+import json
 import math
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from kshot.arrays import Candidates, unit_rows
 from kshot.errors import InvalidInput, InvalidParameter, InvalidShape
-from kshot.selectors import dpp_map, relevance_kernel_factors
+from kshot.selectors import dpp_map, pack, prompt_order, relevance_kernel_factors
 from kshot.selectors.dpp import Dpp
 from tests import oracles
 from tests.strategies import random_candidates
 
 RNG = np.random.default_rng(0)
+PUBLISHED = json.loads((Path(__file__).parent / "golden" / "fast_map_dpp.json").read_text())["cases"]
 
 
 def gaussian_kernel(seed, n, p):
@@ -48,6 +51,63 @@ def test_full_rank_kernels_equal_greedy_log_determinants(seed):
 def test_relevance_kernels_equal_greedy_log_determinants(seed):
     _, _, B = relevance_kernel(seed)
     assert dpp_map(factors=B, k=10).indices.tolist() == oracles.greedy_logdet(B @ B.T, 10)
+
+
+def published_kernel(case):
+    rng = np.random.default_rng(case["seed"])
+    vectors, query = rng.standard_normal((case["n"], case["d"])), rng.standard_normal(case["d"])
+    vectors /= np.linalg.norm(vectors, axis=1)[:, None]
+    query /= np.linalg.norm(query)
+    return vectors, query, relevance_kernel_factors(query, vectors, case["lam"])
+
+
+@pytest.mark.parametrize("case", PUBLISHED, ids=lambda case: f"{case['seed']}")
+def test_picks_are_those_of_the_published_implementation(case):
+    _, _, B = published_kernel(case)
+    for given in ({"factors": B}, {"kernel": B @ B.T}):
+        picks = dpp_map(k=case["k"], parity="reference", **given)
+        assert picks.indices.tolist() == case["picks"]
+        assert picks.diagnostics["rank_exhausted"] == (len(case["picks"]) < case["k"])
+
+
+def test_the_default_goes_on_where_the_published_implementation_stops_at_small_residuals():
+    case = PUBLISHED[4]
+    _, _, B = published_kernel(case)
+    picks = dpp_map(factors=B, k=case["k"])
+    assert len(picks) == case["k"] > len(case["picks"])
+    assert picks.indices[: len(case["picks"])].tolist() == case["picks"]
+    assert picks.indices.tolist() == oracles.greedy_logdet(B @ B.T, case["k"])
+
+
+def test_seven_directions_give_seven_picks_and_the_rest_goes_by_relevance():
+    # The kernel of vectors of six dimensions has rank seven.
+    case = PUBLISHED[5]
+    vectors, query, _ = published_kernel(case)
+    relevance = vectors @ query
+    candidates = Candidates(rows=np.arange(60), relevance=relevance, vectors=vectors.astype(np.float32))
+    picks = Dpp(lam=case["lam"]).select(candidates, 20, RNG)
+    assert picks.indices[:7].tolist() == case["picks"]
+    left = [i for i in oracles.top_k(relevance, 60) if i not in case["picks"]]
+    assert picks.indices[7:].tolist() == left[:13]
+    assert picks.diagnostics["filled"] == 13
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_a_map_of_many_cut_by_rank_is_the_published_pipeline(seed):
+    # Fifty of the hundred nearest by MAP, sorted by rank, cut below the budget, the nearest last.
+    rng = np.random.default_rng(seed)
+    query, vectors, _ = relevance_kernel(seed, n=400)
+    cosine = vectors.astype(np.float64) @ query.astype(np.float64)
+    nearest = np.array(oracles.top_k(cosine, 100))
+    lengths = rng.integers(10, 200, size=100)
+    B = relevance_kernel_factors(query, vectors[nearest], 0.1)
+    picks = dpp_map(factors=B, k=50, parity="reference").indices
+    relevance = cosine[nearest][picks]
+    kept = pack("rank_prefix", lengths[picks], 1600, relevance=relevance)
+    prompt = picks[kept[prompt_order("nearest_last", relevance[kept])]]
+    by_slogdet = oracles.greedy_logdet(B @ B.T, 50)
+    assert 5 < len(prompt) < 50
+    assert prompt.tolist() == oracles.longest_prefix_below(by_slogdet, range(100), lengths, 1600)
 
 
 def test_gains_add_up_to_the_log_determinant_and_never_rise():
@@ -116,6 +176,7 @@ def test_a_zero_kernel_has_no_direction():
         ({"kernel": np.eye(2), "factors": np.eye(2)}, InvalidParameter, "either kernel or factors"),
         ({"kernel": np.eye(2), "eps": 0.0}, InvalidParameter, "eps is 0.0"),
         ({"kernel": np.eye(2), "k": 0}, InvalidParameter, "k is 0"),
+        ({"kernel": np.eye(2), "parity": "x"}, InvalidParameter, "parity is 'x', allowed none, reference"),
         ({"kernel": np.ones((2, 3))}, InvalidShape, r"kernel has shape \(2, 3\)"),
         ({"kernel": [[1.0, 0.5], [0.1, 1.0]]}, InvalidInput, "not symmetric"),
         ({"kernel": [[np.nan]]}, InvalidShape, "kernel holds nan"),

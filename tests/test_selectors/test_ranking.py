@@ -1,5 +1,7 @@
 """The k largest scores."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -19,6 +21,18 @@ def test_among_equal_scores_at_the_cut_the_lowest_rows_stay():
     scores = np.zeros(10_000)
     scores[[9_000, 4]] = 1.0
     assert top_k(scores, 5).tolist() == [4, 9_000, 0, 1, 2]
+
+
+@given(scores=st.lists(st.sampled_from([-np.inf, -1.0, 0.0, 2.5, 3.0]), min_size=1), k=st.integers(1, 12))
+def test_parity_sorts_upwards_and_reads_from_the_end(scores, k):
+    expected = np.argsort(scores, kind="stable")[::-1][:k]
+    assert top_k(scores, k, parity="reference").tolist() == expected.tolist()
+
+
+def test_an_unknown_parity_is_refused():
+    parity: Any = "paper"
+    with pytest.raises(InvalidParameter, match="parity is 'paper', allowed none, reference"):
+        top_k([1.0], 1, parity=parity)
 
 
 def test_integers_are_ranked_as_numbers():

@@ -6,6 +6,7 @@ import inspect
 import pkgutil
 from typing import Any
 
+import numpy as np
 import pytest
 
 import kshot.selectors
@@ -15,6 +16,7 @@ from kshot.selectors import SELECTORS, Registry, Selector
 from kshot.selectors.base import check_parameters, parameter
 from kshot.selectors.dpp import Dpp
 from kshot.selectors.mmr import Mmr
+from tests.strategies import random_candidates
 
 NAMES = SELECTORS.names()
 
@@ -42,8 +44,19 @@ def test_every_class_with_a_select_method_is_registered():
 
 
 def test_the_built_in_methods_are_there():
-    built_in = {"random", "similarity", "bm25", "hybrid", "fused"}
-    assert built_in | {"mmr", "label_balanced", "bsr", "set_bsr", "dpp"} <= set(NAMES)
+    singly = {"random", "similarity", "bm25", "hybrid", "fused", "bsr"}
+    as_sets = {
+        "mmr",
+        "label_balanced",
+        "set_bsr",
+        "set_cosine",
+        "set_bm25",
+        "structural",
+        "dpp",
+        "sift",
+        "cds",
+    }
+    assert singly | as_sets <= set(NAMES)
 
 
 def test_a_second_class_under_a_name_is_refused():
@@ -102,6 +115,40 @@ def test_values_outside_the_range_are_refused_by_name(name, field):
         with pytest.raises(InvalidParameter, match=field.name) as refusal:
             SELECTORS.get(name)(**{field.name: value})
         assert refusal.value.errors[0].pointer == f"/method/{field.name}"
+
+
+def at_the_edges(field):
+    """Numbers just within the range; as large and as small as they come where there is no bound."""
+    least = {"ge": field.metadata["ge"], "gt": field.metadata["gt"]}
+    is_whole = "int" in str(field.type)
+    yield 1e-320 if least["gt"] is not None else least["ge"]
+    if (most := field.metadata["le"]) is not None:
+        yield most
+    else:
+        yield 10**400 if is_whole else 1e308
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize(
+    ("name", "field"),
+    [(name, field) for name, field in PARAMETERS if {field.metadata["ge"], field.metadata["gt"]} != {None}],
+    ids=lambda value: getattr(value, "name", value),
+)
+@pytest.mark.parametrize("n", [9, 2_500])
+def test_values_at_the_edges_of_the_range_give_finite_picks(name, field, n):
+    # Rows enough for the searches that look at some of them only.
+    candidates = random_candidates(seed=1, n=n)
+    cls: Any = SELECTORS.get(name)
+    variants: list[dict[str, Any]] = [{}]
+    if (name, "relevance") in {(method, item.name) for method, item in PARAMETERS}:
+        variants.append({"relevance": "fused", **({"add_cand_score": 1.0} if name == "set_bsr" else {})})
+    for value in at_the_edges(field):
+        for variant in variants:
+            selector = cls(**{**variant, field.name: value})
+            picks = selector.select(candidates, 8, np.random.default_rng(0))
+            assert len(picks) == 8
+            assert np.isfinite(picks.gains).all()
+            assert np.isfinite(picks.scores).all()
 
 
 def test_every_refused_parameter_is_reported_at_once():

@@ -1,5 +1,7 @@
 """Parameters of methods that depend on the pool: difficulties, labels by name, signals that it lacks."""
 
+from typing import Any
+
 import pytest
 
 from tests.test_server.live import Live, LivePool, codes, ids, pointers, the_problem, tickets
@@ -98,6 +100,31 @@ def test_quotas_of_another_form_are_refused(quotas: object, corpus: LivePool):
     problem = corpus.problem("/select", {"inputs": QUERY, "method": method})
     assert problem["code"] == "invalid_parameter"
     assert all(pointer.startswith("/method/quotas") for pointer in pointers(problem))
+
+
+@pytest.mark.parametrize("name", ["max_labels", "min_per_label"])
+def test_whole_numbers_know_no_bound(name: str, corpus: LivePool):
+    chosen = corpus.select(QUERY, method={"type": "label_balanced", name: 10**400}, k=5)
+    few = 60 if name == "max_labels" else 1
+    assert ids(chosen) == ids(corpus.select(QUERY, method={"type": "label_balanced", "max_labels": few}, k=5))
+
+
+@pytest.mark.parametrize(
+    ("method", "allowed"),
+    [
+        ({"type": "fused", "bsr": 1e308}, "<= 1e+06"),
+        ({"type": "hybrid", "bm25": 1e7}, "<= 1e+06"),
+        ({"type": "mmr", "relevance": "fused", "bm25": 10**400}, ""),
+        ({"type": "set_bsr", "add_cand_score": 1e-320}, ">= 1e-06"),
+        ({"type": "sift", "noise": 0}, "> 0"),
+        ({"type": "structural", "max_words": 9}, "<= 8"),
+    ],
+)
+def test_numbers_out_of_range_are_refused_by_name(method: dict[str, Any], allowed: str, corpus: LivePool):
+    problem = corpus.problem("/select", {"inputs": QUERY, "method": method})
+    assert problem["code"] == "invalid_parameter"
+    assert pointers(problem) == [f"/method/{list(method)[-1]}"]
+    assert allowed in problem["errors"][0]["message"]
 
 
 @pytest.mark.parametrize("method", ["mmr", "dpp", "label_balanced"])

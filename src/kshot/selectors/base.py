@@ -1,5 +1,6 @@
 """The selector contract, and how hyper-parameters are declared."""
 
+import math
 import operator
 from collections.abc import Callable, Mapping
 from dataclasses import Field, field, fields
@@ -134,7 +135,8 @@ def _violation(item: Field[Any], value: object) -> str | None:
     bounds = item.metadata
     if value is None or isinstance(value, bool) or not isinstance(value, int | float):
         return None
-    if not np.isfinite(value):
+    # Integers are as large as they like, and none is infinite.
+    if isinstance(value, float) and not math.isfinite(value):
         return "a finite number"
     for key, holds, sign in (("ge", operator.ge, ">="), ("gt", operator.gt, ">"), ("le", operator.le, "<=")):
         bound = bounds.get(key)

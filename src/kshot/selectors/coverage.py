@@ -1,5 +1,7 @@
 """Greedy set coverage: demonstrations that together cover every part of the query."""
 
+from typing import Literal
+
 import numpy as np
 from numpy.typing import ArrayLike
 
@@ -22,6 +24,7 @@ def coverage_greedy(
     max_tokens: int | None = None,
     add_cand_score: float | None = None,
     relevance: ArrayLike | None = None,
+    parity: Literal["none", "reference"] = "none",
 ) -> Picks:
     """Choose rows whose best partial scores, column by column, add up to the most.
 
@@ -46,6 +49,11 @@ def coverage_greedy(
         but the row it looks at is the best by the combined score, so rounds end earlier.
     relevance : array, shape (n,), optional
         What ``add_cand_score`` divides in place of a row's own sum; best in the unit of ``partial_scores``.
+    parity : str
+        "reference" begins a new round where the code published with [1]_ does: as soon as the best row left
+        does not raise the total, in which the own score of the pick before counts. Without
+        ``add_cand_score`` that is the same but for increases that rounding swallows; with it, rounds end
+        although the coverage is not full.
 
     Returns
     -------
@@ -60,8 +68,8 @@ def coverage_greedy(
     InvalidShape
         Shapes disagree, or a row's sum or relevance is not finite.
     InvalidParameter
-        ``k`` below 1, ``add_cand_score`` not above 0, ``relevance`` without it, ``max_tokens`` without
-        ``lengths``, negative lengths.
+        ``k`` below 1, ``add_cand_score`` not above 0 or too small to divide by, ``relevance`` without it,
+        ``max_tokens`` without ``lengths``, negative lengths, or ``parity`` unknown.
 
     Notes
     -----
@@ -90,9 +98,14 @@ def coverage_greedy(
         raise InvalidParameter(f"add_cand_score is {add_cand_score}, allowed > 0 or None")
     if relevance is not None and add_cand_score is None:
         raise InvalidParameter("relevance counts only together with add_cand_score")
+    if parity not in {"none", "reference"}:
+        raise InvalidParameter(f"parity is {parity!r}, allowed none, reference")
     budget = _budget(len(own), lengths, max_tokens)
     by_itself = own if relevance is None else as_float64("relevance", relevance, (len(own),))
-    bonus = np.zeros(len(own)) if add_cand_score is None else by_itself / add_cand_score
+    with np.errstate(over="ignore"):
+        bonus = np.zeros(len(own)) if add_cand_score is None else by_itself / add_cand_score
+    if not np.isfinite(bonus).all():
+        raise InvalidParameter(f"add_cand_score is {add_cand_score}, too small to divide own scores by")
 
     search = _Round(np.asfortranarray(partial_scores), own, bonus)
     picks: list[int] = []
@@ -101,12 +114,15 @@ def coverage_greedy(
     resets = 0
     spent = 0
     stopped = False
+    reached = -np.inf
     while len(picks) < min(k, len(own)):
         best = search.best()
-        if not search.improves(best):
+        if not (search.improves(best) if parity == "none" else search.total(best) > reached):
             search.restart()
             resets += 1
             best = search.best()
+        if parity == "reference":
+            reached = search.total(best)
         if budget is not None:
             spent += int(budget[0][best])
             if spent > budget[1]:
@@ -156,6 +172,10 @@ class _Round:
 
     def improves(self, row: int) -> bool:
         return self._covered is None or bool((self._scores[row] > self._covered).any())
+
+    def total(self, row: int) -> float:
+        """Return what `best` compares: the coverage with ``row``, plus its bonus."""
+        return float(self._totals(np.array([row]))[0])
 
     def take(self, row: int) -> float:
         """Cover with ``row`` and return by how much the coverage grew."""

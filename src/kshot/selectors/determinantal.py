@@ -1,5 +1,7 @@
 """Determinantal point processes: relevant sets whose members differ."""
 
+from typing import Literal
+
 import numpy as np
 from numpy.typing import ArrayLike
 
@@ -12,7 +14,12 @@ _REFRESH_EVERY = 64
 
 
 def dpp_map(
-    kernel: ArrayLike | None = None, *, k: int, factors: ArrayLike | None = None, eps: float = 1e-10
+    kernel: ArrayLike | None = None,
+    *,
+    k: int,
+    factors: ArrayLike | None = None,
+    eps: float = 1e-10,
+    parity: Literal["none", "reference"] = "none",
 ) -> Picks:
     """Choose rows greedily so that the determinant of their kernel is as large as possible.
 
@@ -29,6 +36,9 @@ def dpp_map(
     eps : float
         Above 0. A row whose residual is below ``eps`` times its own ``L_ii`` lies in the span of the chosen
         rows and is not chosen.
+    parity : str
+        "reference" stops where the code published with [1]_ does: at residuals below ``eps`` itself, however
+        small ``L_ii`` is.
 
     Returns
     -------
@@ -44,7 +54,8 @@ def dpp_map(
     InvalidInput
         The kernel is not symmetric.
     InvalidParameter
-        Both or neither of ``kernel`` and ``factors`` are given; ``k`` below 1; ``eps`` not above 0.
+        Both or neither of ``kernel`` and ``factors`` are given; ``k`` below 1; ``eps`` not above 0;
+        ``parity`` unknown.
 
     Notes
     -----
@@ -67,6 +78,8 @@ def dpp_map(
     require_count(k)
     if not eps > 0:
         raise InvalidParameter(f"eps is {eps}, allowed > 0")
+    if parity not in {"none", "reference"}:
+        raise InvalidParameter(f"parity is {parity!r}, allowed none, reference")
     if (kernel is None) == (factors is None):
         raise InvalidParameter("give either kernel or factors")
     if factors is not None:
@@ -84,11 +97,12 @@ def dpp_map(
     wanted = min(k, n)
     C = np.zeros((n, wanted))
     residual = diagonal.copy()
+    least = np.full(n, eps) if parity == "reference" else eps * diagonal
     free = np.ones(n, dtype=np.bool_)
     indices: list[int] = []
     gains: list[float] = []
     while len(indices) < wanted:
-        best = _best_free(residual, free & (residual >= eps * diagonal))
+        best = _best_free(residual, free & (residual >= least))
         if best is None:
             break
         t = len(indices)
@@ -165,7 +179,9 @@ def relevance_kernel_factors(
     else:
         raise InvalidParameter("give the query or the relevance")
     r = (1.0 + cosine) / 2.0
-    a = np.exp((r - r.max(initial=-np.inf)) / (2.0 * lam)) / np.sqrt(2.0)
+    # A tiny lam overflows to minus infinity, whose exponential is the 0 that is meant.
+    with np.errstate(over="ignore"):
+        a = np.exp((r - r.max(initial=-np.inf)) / (2.0 * lam)) / np.sqrt(2.0)
     # Written in one pass: fresh memory for every step of the formula costs more than the arithmetic.
     factors: Float64s = np.empty((len(Z), Z.shape[1] + 1))
     np.multiply(Z, a[:, None], out=factors[:, :-1])

@@ -57,13 +57,16 @@ class FusedRelevance:
     """
 
     similarity: float = parameter(
-        1.0, description="Weight of the cosine of sentence vectors in the fused relevance.", ge=0
+        1.0, description="Weight of the cosine of sentence vectors in the fused relevance.", ge=0, le=1e6
     )
     bsr: float = parameter(
-        1.0, description="Weight of BSR, the best match of every query token, in the fused relevance.", ge=0
+        1.0,
+        description="Weight of BSR, the best match of every query token, in the fused relevance.",
+        ge=0,
+        le=1e6,
     )
     bm25: float = parameter(
-        0.0, description="Weight of BM25, the words in common, in the fused relevance.", ge=0
+        0.0, description="Weight of BM25, the words in common, in the fused relevance.", ge=0, le=1e6
     )
 
     def __post_init__(self) -> None:

@@ -28,8 +28,10 @@ class Hybrid:
     rank_constant: float = parameter(
         60.0, description="Added to every rank; the larger, the less the first ranks stand out.", gt=0
     )
-    similarity: float = parameter(1.0, description="Weight of the ranking by cosine similarity.", ge=0)
-    bm25: float = parameter(1.0, description="Weight of the ranking by BM25.", ge=0)
+    similarity: float = parameter(
+        1.0, description="Weight of the ranking by cosine similarity.", ge=0, le=1e6
+    )
+    bm25: float = parameter(1.0, description="Weight of the ranking by BM25.", ge=0, le=1e6)
 
     def __post_init__(self) -> None:
         check_parameters(self)

@@ -38,7 +38,7 @@ class SetBsr(FusedRelevance):
     add_cand_score: float | None = parameter(
         None,
         description="Also count a candidate's own score, divided by this number; absent: coverage alone.",
-        gt=0,
+        ge=1e-6,
     )
     relevance: Literal["bsr", "fused"] = parameter(
         "bsr", description="The own score that is counted: the BSR, or the fused relevance."
