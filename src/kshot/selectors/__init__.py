@@ -5,6 +5,15 @@ server, as the plain functions over arrays that are exported here.
 """
 
 from kshot.selectors.adaptive import GainCurve, adaptive_k
+from kshot.selectors.annotation.curve import (
+    CoverageCurve,
+    RandomCoverage,
+    coverage_curve,
+    labels_needed,
+    objective_curve,
+    random_coverage,
+)
+from kshot.selectors.annotation.measuring import coverage_sample, log_budgets
 from kshot.selectors.base import Selector
 from kshot.selectors.bsr import bsr
 from kshot.selectors.cds import curriculum
@@ -34,9 +43,11 @@ __all__ = [
     "SELECTORS",
     "Bm25Matrix",
     "Bm25Variant",
+    "CoverageCurve",
     "GainCurve",
     "PackingPolicy",
     "PromptOrder",
+    "RandomCoverage",
     "Registry",
     "Selector",
     "adaptive_k",
@@ -48,17 +59,23 @@ __all__ = [
     "certified_steps",
     "cosine_partial_scores",
     "coverage_contenders",
+    "coverage_curve",
     "coverage_greedy",
     "coverage_knapsack",
+    "coverage_sample",
     "covering_picks",
     "curriculum",
     "dpp_map",
     "facility_location",
     "inverse_document_frequency",
+    "labels_needed",
+    "log_budgets",
     "maxsim",
     "mmr",
+    "objective_curve",
     "pack",
     "prompt_order",
+    "random_coverage",
     "ranking_contenders",
     "reciprocal_rank_fusion",
     "relevance_kernel_factors",
