@@ -16,6 +16,13 @@ def test_the_first_that_the_mask_lets_through_stays():
     assert repeats.later(np.zeros(6, np.bool_)).tolist() == []
 
 
+def test_copies_are_all_rows_of_that_content():
+    repeats = Repeats.of(np.array([7, 5, 7, 9, 5, 7], np.uint64), np.ones(6, np.bool_))
+    assert repeats.copies(np.array([2])).tolist() == [0, 2, 5]
+    assert repeats.copies(np.array([3])).tolist() == []
+    assert repeats.copies(np.array([3, 5, 1])).tolist() == [0, 1, 2, 4, 5]
+
+
 def test_rows_that_are_gone_repeat_nothing():
     repeats = Repeats.of(np.array([7, 7, 7], np.uint64), np.array([True, False, False]))
     assert len(repeats.rows) == 0

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from tokenizers import Tokenizer, models, pre_tokenizers
 
 from kshot.formatting import estimated_tokens
+from kshot.index.repeats import Repeats
 from kshot.selectors import SELECTORS, PackingPolicy
 from kshot.server.services.assembly import fitted
 from kshot.server.services.core import StableCores
@@ -196,7 +197,10 @@ def test_a_request_on_an_older_snapshot_gets_a_core_of_that():
     def state(n: int) -> tuple[Any, Any]:
         rows = np.arange(n)
         vectors = np.eye(n, dtype=np.float32)
-        snapshot = _Sized(dense=SimpleNamespace(vectors=vectors), sample=SimpleNamespace(rows=rows))
+        repeats = Repeats.of(np.arange(n, dtype=np.uint64), np.ones(n, np.bool_))
+        snapshot = _Sized(
+            dense=SimpleNamespace(vectors=vectors), sample=SimpleNamespace(rows=rows), repeats=repeats
+        )
         return snapshot, SimpleNamespace(rows=rows, mask=np.ones(n, bool))
 
     cores, (old, old_eligible), (new, new_eligible) = StableCores(), state(2), state(3)

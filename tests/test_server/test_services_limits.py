@@ -3,8 +3,10 @@
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
+from kshot.clients.embedders.hashing import HashingEmbedder
 from kshot.server.services.pace import Pace
 from tests.test_server.live import Live, LivePool, codes, ids, pointers, running, tickets
 
@@ -69,6 +71,59 @@ def test_near_duplicates_are_passed_over(method: str, pool: LivePool):
         assert chosen["explain"]["diagnostics"]["near_duplicates"] >= 8
 
 
+def test_near_duplicates_of_picks_are_named_with_what_they_repeat(pool: LivePool):
+    pool.add([{"id": f"near{i}", "inputs": f"{QUERY} please {i}", "outputs": "billing"} for i in range(3)])
+    chosen = pool.select(QUERY, k=6, method="similarity", distinct={"similarity": 0.8}, explain=True)
+    (kept,) = [one for one in ids(chosen) if one.startswith("near")]
+    repeated = [one for one in chosen["explain"]["rejected"] if one["reason"].startswith("distinct")]
+    assert {one["id"] for one in repeated} >= {"near0", "near1", "near2"} - {kept}
+    embedder = HashingEmbedder()
+    for one in repeated:
+        if one["id"].startswith("near"):
+            texts = [f"{QUERY} please {name[-1]}" for name in (one["id"], kept)]
+            vectors = embedder.encode(texts, token_layer=None).vectors
+            assert one["reason"] == f"distinct: its cosine to {kept!r} is {vectors[0] @ vectors[1]:.3f}"
+
+
+def test_the_stable_core_is_not_repeated_either(live: Live):
+    pool = live.create("copies")
+    pool.add([{**row, "id": f"{row['id']}-{copy}"} for row in tickets(5) for copy in range(6)])
+    for options in ({}, {"distinct": {"content": False}}):
+        chosen = pool.select(QUERY, k=8, method="similarity", stable={"k": 4}, **options)
+        texts = [one["inputs"] for one in chosen["demonstrations"]]
+        assert len(set(texts[:4])) == 4, "the core itself never repeats anything"
+        assert len(texts) == (8 if options else 5)
+        assert options or len(set(texts)) == 5
+    assert len(core(pool.select(QUERY, k=8, method="similarity", stable={"k": 8}))) == 5
+    # Another copy stands in for one that may not be shown, and its own copies are no dynamic part.
+    first = core(pool.select(QUERY, k=4, stable={"k": 4}))
+    chosen = pool.select(QUERY, k=8, method="similarity", stable={"k": 4}, exclude={"ids": first[:1]})
+    assert core(chosen) == first[1:]
+    texts = [one["inputs"] for one in chosen["demonstrations"]]
+    assert len(set(texts)) == len(texts) == 5
+
+
+def test_no_two_of_core_and_tail_are_near_duplicates(live: Live):
+    pool = live.create("near-core")
+    pool.add(
+        {"id": f"{number}-{copy}", "inputs": f"{row['inputs']} please {copy}", "outputs": row["outputs"]}
+        for number, row in enumerate(tickets(5))
+        for copy in range(6)
+    )
+    cores = set()
+    for query in (QUERY, "wifi", "my parcel is late"):
+        for method in ("similarity", "random", "set_bsr"):
+            chosen = pool.select(query, k=5, method=method, stable={"k": 4}, distinct={"similarity": 0.8})
+            texts = [one["inputs"] for one in chosen["demonstrations"]]
+            vectors = HashingEmbedder().encode(texts, token_layer=None).vectors
+            assert (vectors @ vectors.T - np.eye(len(texts))).max() < 0.8
+            assert len(texts) == 5
+            cores.add(tuple(core(chosen)))
+    assert len(cores) == 1
+    ((*members,),) = cores
+    assert len(members) >= 2
+
+
 # --- gain per token ---
 
 
@@ -88,6 +143,19 @@ def test_the_set_ends_where_more_is_not_worth_its_tokens(pool: LivePool):
     assert ids(fewer) == ids(whole)[: max(kept, 1)]
     assert [step["kept"] for step in fewer["curve"]] == [place < max(kept, 1) for place in range(8)]
     assert codes(fewer) == [], "fewer than k was asked for"
+
+
+def test_picks_that_are_not_worth_their_tokens_are_named(pool: LivePool):
+    options = {"k": 6, "method": "similarity", "explain": True}
+    whole = pool.select(QUERY, adaptive={"min_gain_per_token": -1}, **options)["curve"]
+    least = (whole[2]["gain_per_token"] + whole[3]["gain_per_token"]) / 2
+    chosen = pool.select(QUERY, adaptive={"min_gain_per_token": least}, **options)
+    assert len(ids(chosen)) == 3
+    cut = [one for one in chosen["explain"]["rejected"] if one["reason"].startswith("adaptive")]
+    assert [one["id"] for one in cut] == [step["id"] for step in whole[3:]]
+    assert cut[0]["reason"] == (
+        f"adaptive: gains {whole[3]['gain_per_token']:.3g} per token, less than {least:.3g}"
+    )
 
 
 def test_without_adaptive_there_is_no_curve(pool: LivePool):
@@ -135,6 +203,24 @@ def test_a_method_that_would_be_late_is_replaced_and_said_so(pool: LivePool, liv
 def test_the_better_of_the_methods_that_are_in_time_answers(pool: LivePool, live: Live):
     live.services.registry.get(pool.name).pace.took("bsr", 5_000.0)
     assert pool.select(QUERY, method="bsr", deadline_ms=2_000)["method"] == "fused"
+
+
+@pytest.mark.parametrize("method", ["mmr", "sift", "bm25", "label_balanced", "cds", "random"])
+def test_a_method_that_reads_no_tokens_is_not_replaced_by_one_that_does(
+    method: str, pool: LivePool, live: Live
+):
+    live.services.registry.get(pool.name).pace.took(method, 5_000.0)
+    assert pool.select(QUERY, method=method, deadline_ms=2_000)["method"] == "similarity"
+
+
+def test_a_stand_in_that_takes_longer_is_none(pool: LivePool, live: Live):
+    pace = live.services.registry.get(pool.name).pace
+    pace.took("bsr", 5_000.0)
+    pace.took("fused", 6_000.0)
+    assert pool.select(QUERY, method="bsr", deadline_ms=2_000)["method"] == "similarity"
+    pace.took("similarity", 5_500.0)
+    chosen = pool.select(QUERY, method="bsr", deadline_ms=2_000)
+    assert (chosen["method"], chosen["degraded"]) == ("bsr", False)
 
 
 def test_exact_and_approximate_runs_are_timed_apart(pool: LivePool, live: Live):

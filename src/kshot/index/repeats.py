@@ -31,6 +31,10 @@ class Repeats:
         repeated = counts[groups] > 1
         return cls(rows[repeated], groups[repeated].astype(np.int64))
 
+    def copies(self, rows: Int64s) -> Int64s:
+        """Return every row that has the content of one of ``rows``, these rows included; O(m log m)."""
+        return self.rows[np.isin(self.groups, self.groups[np.isin(self.rows, rows)])]
+
     def later(self, mask: Bools) -> Int64s:
         """Return the rows of ``mask`` whose content an earlier row of ``mask`` has; O(m log m)."""
         inside = mask[self.rows]

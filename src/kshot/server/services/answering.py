@@ -26,7 +26,7 @@ from kshot.selectors import adaptive_k
 from kshot.server.services import assembly, choosing, prefix
 from kshot.server.services.assembly import Chosen
 from kshot.server.services.choosing import Choice, Method
-from kshot.server.services.explaining import explain
+from kshot.server.services.explaining import explain, left_out_reasons
 from kshot.server.services.gaps import best_similarity, gap_notices
 from kshot.server.services.pace import in_time
 from kshot.server.services.runtime import PoolRuntime
@@ -97,7 +97,8 @@ def answer(
     near = choosing.with_min_score(snapshot, query, allowed, request.min_score)
     if request.distinct.content:
         near = choosing.without(near, snapshot.repeats.later(near.mask))
-    eligible = choosing.without(near, np.array([one.row for one in stable], np.int64))
+    core_rows = np.array([one.row for one in stable], np.int64)
+    eligible = choosing.beside(snapshot, near, core_rows, request.distinct)
     searched = time.perf_counter()
     choice = choosing.choose(
         snapshot,
@@ -111,11 +112,11 @@ def answer(
     selected = time.perf_counter()
 
     picked = _chosen(store, runtime, snapshot, query, choice, is_stable=False)
-    picked, curve = _worth_their_tokens(picked, request.adaptive)
+    worthy, curve = _worth_their_tokens(picked, request.adaptive)
     stable, dynamic, dropped = assembly.fitted(
         runtime,
         stable,
-        picked,
+        worthy,
         packing,
         request.max_tokens,
         lambda picks: assembly.ordered(runtime, snapshot, picks, order, request.seed),
@@ -129,8 +130,9 @@ def answer(
     begins = prefix.described(runtime, system, stable, block_tokens)
     explanation = None
     if request.explain:
+        left_out = left_out_reasons(dropped, picked[len(worthy) :], request.adaptive)
         explanation = explain(
-            store, runtime, snapshot, asked or query, method, allowed, choice, chosen, dropped, k
+            store, runtime, snapshot, asked or query, method, allowed, choice, chosen, left_out, k
         )
     finished = time.perf_counter()
     runtime.pace.took(method.name, milliseconds(clock.embedded, finished), exact=request.exact)

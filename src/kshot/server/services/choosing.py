@@ -15,7 +15,7 @@ from kshot.index.candidates import QueryFeatures, gather, similarities
 from kshot.index.snapshot import Eligible, Exclusions, Snapshot
 from kshot.records import input_hash
 from kshot.schemas.base import Notice
-from kshot.schemas.selections import Query, SelectRequest
+from kshot.schemas.selections import Distinct, Query, SelectRequest
 from kshot.selectors import SELECTORS, Selector, select_distinct
 from kshot.selectors.fused_relevance import FusedRelevance
 from kshot.selectors.uniform import Uniform
@@ -32,6 +32,18 @@ class Method:
 
 
 @dataclass(frozen=True, slots=True)
+class RunnerUp:
+    """A row that came close.
+
+    ``like`` is the pick that it nearly equals and the cosine to it, where that is what kept it out.
+    """
+
+    row: int
+    score: float
+    like: tuple[int, float] | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Choice:
     """What was chosen, before texts are fetched.
 
@@ -42,8 +54,9 @@ class Choice:
     scores, gains : float64 arrays, shape (k,)
     candidates : int
     diagnostics : mapping
-    runners_up : sequence of (row, score)
-        Chosen if `RUNNERS_UP` more were wanted; only when an explanation was asked for.
+    runners_up : sequence of RunnerUp
+        Near-duplicates of picks, and what is chosen if `RUNNERS_UP` more are wanted; only when an
+        explanation was asked for.
     nearest : float or None
         Highest cosine of a candidate to the query; None without candidates.
     exactness : Exactness
@@ -55,7 +68,7 @@ class Choice:
     gains: Float64s
     candidates: int
     diagnostics: Mapping[str, Any]
-    runners_up: tuple[tuple[int, float], ...] = ()
+    runners_up: tuple[RunnerUp, ...] = ()
     nearest: float | None = None
     exactness: Exactness = Exactness.EXACT
 
@@ -98,6 +111,33 @@ def without(eligible: Eligible, rows: Int64s) -> Eligible:
     mask = eligible.mask.copy()
     mask[rows] = False
     return replace(eligible, mask=mask, rows=np.flatnonzero(mask))
+
+
+def beside(snapshot: Snapshot, eligible: Eligible, core: Int64s, distinct: Distinct) -> Eligible:
+    """Take out the core of a prompt, and with it whatever would repeat one of its members."""
+    if not len(core):
+        return eligible
+    out = [core]
+    if distinct.content:
+        out.append(snapshot.repeats.copies(core))
+    dense, threshold = snapshot.dense, distinct.similarity
+    if threshold is not None and dense is not None:
+        rows = eligible.rows
+        out += [rows[dense.similarities(dense.vectors[row], rows) >= threshold] for row in core]
+    return without(eligible, np.concatenate(out))
+
+
+def spread(snapshot: Snapshot, core: Int64s, threshold: float | None) -> Int64s:
+    """Leave out the members of a core that nearly equal an earlier one."""
+    dense = snapshot.dense
+    if threshold is None or dense is None or not len(core):
+        return core
+    vectors = dense.vectors[core]
+    kept: list[int] = []
+    for place in range(len(core)):
+        if not kept or (vectors[kept] @ vectors[place]).max() < threshold:
+            kept.append(place)
+    return core[kept]
 
 
 def fitting(
@@ -178,9 +218,13 @@ def _lacking(selector: Selector, query: QueryFeatures, difficulty_field: str | N
     return None
 
 
+def _run_plainly(method: Method, candidates: Candidates, request: SelectRequest, k: int) -> Picks:
+    return method.selector.select(candidates, k, np.random.Generator(np.random.PCG64(request.seed)))
+
+
 def _run(snapshot: Snapshot, method: Method, candidates: Candidates, request: SelectRequest, k: int) -> Picks:
     def run(some: Candidates) -> Picks:
-        return method.selector.select(some, k, np.random.Generator(np.random.PCG64(request.seed)))
+        return _run_plainly(method, some, request, k)
 
     dense, threshold = snapshot.dense, request.distinct.similarity
     if threshold is None or dense is None:
@@ -200,14 +244,39 @@ def _runners_up(
     picks: Picks,
     request: SelectRequest,
     k: int,
-) -> tuple[tuple[int, float], ...]:
+) -> tuple[RunnerUp, ...]:
     more = _run(snapshot, method, candidates, request, k + RUNNERS_UP)
     chosen = set(picks.indices.tolist())
-    return tuple(
-        (int(candidates.rows[index]), float(score))
+    next_ones = [
+        RunnerUp(int(candidates.rows[index]), float(score))
         for index, score in zip(more.indices.tolist(), more.scores.tolist(), strict=True)
         if index not in chosen
-    )[:RUNNERS_UP]
+    ][:RUNNERS_UP]
+    return (*_near_duplicates(snapshot, method, candidates, picks, request, k), *next_ones)
+
+
+def _near_duplicates(
+    snapshot: Snapshot,
+    method: Method,
+    candidates: Candidates,
+    picks: Picks,
+    request: SelectRequest,
+    k: int,
+) -> list[RunnerUp]:
+    """Return what the method picks by itself and `select_distinct` does not let through."""
+    dense, threshold = snapshot.dense, request.distinct.similarity
+    if threshold is None or dense is None or not len(picks):
+        return []
+    rows = candidates.rows[picks.indices]
+    plain = _run_plainly(method, candidates, request, k)
+    found = []
+    for index, score in zip(plain.indices.tolist(), plain.scores.tolist(), strict=True):
+        row = int(candidates.rows[index])
+        cosines = dense.similarities(dense.vectors[row], rows)
+        if row not in rows and cosines.max() >= threshold:
+            nearest = int(cosines.argmax())
+            found.append(RunnerUp(row, float(score), (int(rows[nearest]), float(cosines[nearest]))))
+    return found[:RUNNERS_UP]
 
 
 def _only(eligible: Eligible, rows: Int64s) -> Eligible:

@@ -12,7 +12,7 @@ from kshot.index.snapshot import Eligible, Snapshot
 from kshot.index.store import Store
 from kshot.index.tokens import TokenView
 from kshot.schemas.coverage import Coverage, DemonstrationCoverage, QueryToken, TextSpan
-from kshot.schemas.selections import Explanation, Rejected
+from kshot.schemas.selections import Adaptive, Explanation, Rejected
 from kshot.server.services.assembly import Chosen
 from kshot.server.services.choosing import RUNNERS_UP, Choice, Method
 from kshot.server.services.runtime import PoolRuntime
@@ -35,7 +35,7 @@ def explain(
     allowed: Eligible,
     choice: Choice,
     chosen: Sequence[Chosen],
-    dropped: Sequence[Chosen],
+    left_out: Sequence[Rejected],
     k: int,
 ) -> Explanation:
     """Describe a choice.
@@ -46,19 +46,14 @@ def explain(
         Of the query itself; the coverage is of its tokens.
     allowed : Eligible
         What filter and exclusions left.
-    chosen, dropped : sequence of Chosen
-        The demonstrations in prompt order, and the picks that did not fit.
+    chosen : sequence of Chosen
+        The demonstrations in prompt order.
+    left_out : sequence of Rejected
+        The picks that are not among them.
     k : int
         Demonstrations wanted.
     """
-    rejected = [
-        Rejected(id=one.example.id, score=one.score, reason="max_tokens: picked, but it did not fit")
-        for one in dropped
-    ]
-    seq_to_score = {int(snapshot.seqs[row]): score for row, score in choice.runners_up}
-    for example in store.get_examples_by_seq(runtime.record.id, list(seq_to_score)):
-        reason = f"k: {method.name} picks it when {k + RUNNERS_UP} are wanted"
-        rejected.append(Rejected(id=example.id, score=seq_to_score[example.seq], reason=reason))
+    rejected = [*left_out, *_runners_up(store, runtime, snapshot, method, choice, k)]
     return Explanation(
         method=method.name,
         params=parameters(method),
@@ -70,6 +65,40 @@ def explain(
             snapshot.tokens, query, [one.row for one in chosen], [one.example.id for one in chosen]
         ),
     )
+
+
+def left_out_reasons(
+    dropped: Sequence[Chosen], cut: Sequence[Chosen], adaptive: Adaptive | None
+) -> list[Rejected]:
+    """Say of the picks that are not shown why: no room in the budget, or not worth their tokens."""
+    reasons = [(one, "max_tokens: picked, but it did not fit") for one in dropped]
+    least = 0.0 if adaptive is None else adaptive.min_gain_per_token
+    for one in cut:
+        rate = one.gain / max(one.tokens, 1)
+        if rate < least:
+            reasons.append((one, f"adaptive: gains {rate:.3g} per token, less than {least:.3g}"))
+        else:
+            reasons.append((one, "adaptive: picked after one that is not worth its tokens"))
+    return [Rejected(id=one.example.id, score=one.score, reason=reason) for one, reason in reasons]
+
+
+def _runners_up(
+    store: Store, runtime: PoolRuntime, snapshot: Snapshot, method: Method, choice: Choice, k: int
+) -> list[Rejected]:
+    rows = {one.row for one in choice.runners_up} | {one.like[0] for one in choice.runners_up if one.like}
+    seqs = [int(snapshot.seqs[row]) for row in rows]
+    seq_to_id = {one.seq: one.id for one in store.get_examples_by_seq(runtime.record.id, seqs)}
+    found = []
+    for one in choice.runners_up:
+        example_id = seq_to_id.get(int(snapshot.seqs[one.row]))
+        if example_id is None:  # erased since
+            continue
+        reason = f"k: {method.name} picks it when {k + RUNNERS_UP} are wanted"
+        if one.like is not None:
+            like = seq_to_id.get(int(snapshot.seqs[one.like[0]]))
+            reason = f"distinct: its cosine to {like!r} is {one.like[1]:.3f}"
+        found.append(Rejected(id=example_id, score=one.score, reason=reason))
+    return found
 
 
 def parameters(method: Method) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 import threading
 from collections.abc import Sequence
 
+from kshot.arrays import Feature
 from kshot.errors import KshotError
 from kshot.index.candidates import QueryFeatures
 from kshot.schemas.base import Notice
@@ -55,7 +56,8 @@ def in_time(
 ) -> tuple[Method, Notice | None]:
     """Return the method that will answer within ``left_ms``, and what to tell the caller if it is another.
 
-    A method without an estimate is given its chance. Where even the last fallback would be late, that one
+    A method without an estimate is given its chance, though not in place of one that reads less. A fallback
+    that took no less time than the method is no help. Where even the last fallback would be late, that one
     runs: late and cheap is better than nothing, and the timing tells.
     """
     expected = pace.expected_ms(method.name, exact=exact)
@@ -65,8 +67,11 @@ def in_time(
     for fallback in fallbacks:
         if fallback.name == method.name or not _works(fallback, query):
             continue
+        took_ms = pace.expected_ms(fallback.name)
+        if _reads_more(fallback, method) if took_ms is None else took_ms >= expected:
+            continue
         chosen = fallback
-        if (pace.expected_ms(fallback.name) or 0.0) <= left_ms:
+        if (took_ms or 0.0) <= left_ms:
             break
     if chosen is method:
         return method, None
@@ -76,6 +81,11 @@ def in_time(
         f"left: {chosen.name} answered"
     )
     return chosen, Notice(code="degraded", message=message)
+
+
+def _reads_more(fallback: Method, method: Method) -> bool:
+    """Tell whether a fallback reads token vectors, by far the most, and the method does not."""
+    return Feature.TOKENS in fallback.selector.needs - method.selector.needs
 
 
 def _works(method: Method, query: QueryFeatures) -> bool:

@@ -11,6 +11,7 @@ from kshot.errors import FieldError, InvalidInput
 from kshot.index.snapshot import Eligible, Exclusions, Snapshot
 from kshot.schemas.selections import SelectRequest
 from kshot.server.services.assembly import Chosen
+from kshot.server.services.choosing import spread
 from kshot.server.services.runtime import PoolRuntime
 
 
@@ -46,6 +47,7 @@ def core_rows(
     # A query's own exclusions must not change the core of all the others: they only take rows out of it.
     everything = snapshot.eligible(request.filter, Exclusions())
     rows = runtime.cores.rows(key, snapshot, everything, request.stable.k)
+    rows = spread(snapshot, rows, request.distinct.similarity)
     return rows[allowed.mask[rows]]
 
 
