@@ -17,7 +17,8 @@
     │  ├─ PoolNotFound         pool_not_found
     │  ├─ ExampleNotFound      example_not_found
     │  ├─ SelectionNotFound    selection_not_found
-    │  └─ JobNotFound          job_not_found
+    │  ├─ JobNotFound          job_not_found
+    │  └─ PlanNotFound         plan_not_found
     ├─ Conflict                conflict
     │  ├─ PoolExists           pool_exists
     │  ├─ EmbedderMismatch     embedder_mismatch
@@ -158,6 +159,12 @@ class JobNotFound(NotFound):
     """No job has that id."""
 
     code = "job_not_found"
+
+
+class PlanNotFound(NotFound):
+    """No plan has that id; `GET /v1/plans` lists those there are."""
+
+    code = "plan_not_found"
 
 
 class Conflict(KshotError):

@@ -156,6 +156,7 @@ class Upserted:
     rejected: list[RejectedRow]
     upto_line: int
     wait: str
+    existing: str = "update"
 
 
 class StubExamples(Failing):
@@ -173,10 +174,11 @@ class StubExamples(Failing):
         rejected: Sequence[RejectedRow],
         upto_line: int,
         wait: str,
+        existing: str = "update",
     ) -> UpsertReply:
         self.called("upsert", pool)
         self._pools.require(pool)
-        self.batches.append(Upserted(list(rows), list(rejected), upto_line, wait))
+        self.batches.append(Upserted(list(rows), list(rejected), upto_line, wait, existing))
         refused, ids = list(rejected), []
         for line, row in rows:
             try:

@@ -30,6 +30,7 @@ CODE_TO_STATUS = {
     "example_not_found": 404,
     "selection_not_found": 404,
     "job_not_found": 404,
+    "plan_not_found": 404,
     "conflict": 409,
     "pool_exists": 409,
     "embedder_mismatch": 409,

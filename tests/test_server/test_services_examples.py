@@ -442,3 +442,19 @@ def test_a_long_ndjson_upload_is_answered_batch_by_batch(pool: LivePool):
     assert [one["version"] for one in replies] == [1, 2, 3]
     assert replies[-1]["indexed"]
     assert pool.stats()["pending"] == 0
+
+
+@pytest.mark.parametrize("form", ["json", "ndjson"])
+def test_uploads_leave_existing_examples_alone_where_told_to(pool: LivePool, form: str):
+    pool.add([{"id": "a", "inputs": "one", "outputs": "yes"}])
+    rows = [{"id": "a", "inputs": "one"}, {"id": "b", "inputs": "two"}]
+    if form == "json":
+        response = pool.request("POST", "/examples?existing=keep", rows)
+    else:
+        body = b"\n".join(json.dumps(row).encode() for row in rows)
+        response = pool.request("POST", "/examples?existing=keep", content=body, headers=NDJSON)
+    reply = json.loads(response.text.splitlines()[-1])
+    assert (reply["accepted"], reply["created"], reply["updated"], reply["unchanged"]) == (2, 1, 0, 1)
+    assert pool.request("GET", "/examples/a").json()["outputs"] == "yes"
+    problem = the_problem(pool.request("POST", "/examples?existing=maybe", rows), 422)
+    assert pointers(problem) == ["/existing"]

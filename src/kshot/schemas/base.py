@@ -132,3 +132,5 @@ class Page(Reply):
 
 
 Wait = Literal["none", "indexed"]
+Existing = Literal["update", "keep"]
+"""What becomes of a stored example whose id comes again with other content."""

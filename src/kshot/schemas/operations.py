@@ -3,6 +3,8 @@
 from datetime import datetime
 from typing import Any
 
+from pydantic import Field
+
 from kshot.records import JobState
 from kshot.schemas.base import Page, Reply
 
@@ -17,6 +19,9 @@ class JobInfo(Reply):
     done: int
     total: int | None
     phase: str | None
+    eta_s: float | None = Field(
+        default=None, description="until the end of the phase, if it goes on as fast as so far"
+    )
     result: dict[str, Any] | None
     error: dict[str, Any] | None
     created_at: datetime

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
-from kshot.schemas.base import Wait
+from kshot.schemas.base import Existing, Wait
 from kshot.schemas.examples import (
     DeleteReply,
     DeleteRequest,
@@ -78,6 +78,7 @@ class ExampleService(Protocol):
         rejected: Sequence[RejectedRow],
         upto_line: int,
         wait: Wait,
+        existing: Existing = "update",
     ) -> UpsertReply:
         """Store a batch durably.
 
@@ -93,6 +94,8 @@ class ExampleService(Protocol):
             Every line up to here is in this batch or an earlier one.
         wait : {"none", "indexed"}
             ``indexed`` returns once every row of the pool's present version can be selected.
+        existing : {"update", "keep"}
+            What becomes of examples whose ids are stored already.
         """
         ...
 

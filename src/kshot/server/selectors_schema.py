@@ -39,7 +39,12 @@ def build_selector(name: str, params: Mapping[str, Any]) -> Selector:
     InvalidParameter
         Names each refused parameter, ``/method/<name>``, with what was received and what is allowed.
     """
-    cls = SELECTORS.get(name)
+    selector: Selector = built(name, SELECTORS.get(name), params)
+    return selector
+
+
+def built(name: str, cls: Any, params: Mapping[str, Any]) -> Any:
+    """Return an instance of a registered class; raises as `build_selector`."""
     values = dict(params)
     try:
         model = parameter_model(cls).model_validate(values)

@@ -234,3 +234,13 @@ def test_an_exception_in_the_callback_rolls_back(store, pool):
         store.upsert_examples(pool.id, batch, keeps_features=broken)
     assert [content(e) for e in store.iterate_live(pool.id)] == [NewExample(id="a", inputs="x")]
     assert write(store, pool.id, NewExample(id="b", inputs="y")).version == 2
+
+
+def test_existing_examples_stay_as_they_are_where_told_to(store, pool):
+    write(store, pool.id, NewExample(id="a", inputs="one", outputs="yes"))
+    batch = [NewExample(id="a", inputs="one"), NewExample(id="b", inputs="two")]
+    result = store.upsert_examples(pool.id, batch, keeps_features=same_inputs, keep_existing=True)
+    assert result.outcomes == ["unchanged", "created"]
+    assert store.get_example(pool.id, "a").outputs == "yes"
+    again = store.upsert_examples(pool.id, batch, keeps_features=same_inputs, keep_existing=True)
+    assert (again.version, again.outcomes) == (result.version, ["unchanged", "unchanged"])

@@ -51,7 +51,7 @@ def exhaustive_quotas(counts, budget):
     """Give seats one at a time, trying every stratum: the definition of equal proportions."""
     quotas = [0] * len(counts)
     for _ in range(min(budget, sum(counts))):
-        best, best_value = None, None
+        best, best_value = -1, None
         for s, count in enumerate(counts):
             if quotas[s] < count:
                 q = quotas[s]

@@ -57,6 +57,9 @@ def ingest(
         Format | None,
         typer.Option("--format", help="Default: by the file's name.", show_default=False),
     ] = None,
+    keep_existing: Annotated[
+        bool, typer.Option("--keep-existing", help="Leave examples as they are whose ids are stored already.")
+    ] = False,
     batch_size: Annotated[int, typer.Option(min=1, max=10_000, help="Rows per request.")] = 500,
     url: UrlOption = None,
     data: DataOption = None,
@@ -84,7 +87,13 @@ def ingest(
                 client.create_pool(pool, exist_ok=True, embedder=embedder)
         lines = read_lines(file, kind, columns)
         with with_progress(f"ingesting into {pool}", count_lines(file, kind)) as advance:
-            reply = client.upsert_ndjson(pool, lines, batch_size=batch_size, on_progress=advance)
+            reply = client.upsert_ndjson(
+                pool,
+                lines,
+                existing="keep" if keep_existing else "update",
+                batch_size=batch_size,
+                on_progress=advance,
+            )
     report(reply, pool, as_json=session.json)
 
 

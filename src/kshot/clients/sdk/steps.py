@@ -15,7 +15,7 @@ from kshot.clients.sdk.flow import Sleep, Steps
 from kshot.clients.sdk.rows import Batch, Row, batches, numbered_lines, numbered_rows
 from kshot.errors import EmbedderMismatch, KshotError, PoolExists, Unavailable, code_to_error
 from kshot.records import JobState
-from kshot.schemas.base import Wait
+from kshot.schemas.base import Existing, Wait
 from kshot.schemas.examples import UpsertReply
 from kshot.schemas.operations import JobInfo
 from kshot.schemas.pools import PoolInfo
@@ -80,6 +80,7 @@ def upsert(
     examples: Iterable[Row],
     *,
     wait: Wait | None = None,
+    existing: Existing = "update",
     batch_size: int = 500,
     on_progress: Progress | None = None,
     timeout_s: float | None = INDEXING_TIMEOUT_S,
@@ -93,6 +94,9 @@ def upsert(
         Read as it is sent, so that it may be longer than memory.
     wait : "indexed" or "none", optional
         Whether to return only when the rows can be selected. Default: for up to 1,000 rows.
+    existing : "update" or "keep"
+        What becomes of stored examples whose ids come again: the new row replaces them, or they stay as they
+        are.
     batch_size : int
         Rows per request, 1 to 10,000.
     on_progress : callable, optional
@@ -114,7 +118,11 @@ def upsert(
         The index did not catch up in time; the rows are stored.
     """
     source = batches(numbered_rows(examples), batch_size)
-    return (yield from _send(pool, source, wait=wait, on_progress=on_progress, timeout_s=timeout_s))
+    return (
+        yield from _send(
+            pool, source, wait=wait, existing=existing, on_progress=on_progress, timeout_s=timeout_s
+        )
+    )
 
 
 def upsert_ndjson(
@@ -122,6 +130,7 @@ def upsert_ndjson(
     source: str | Path | Iterable[bytes | str],
     *,
     wait: Wait | None = None,
+    existing: Existing = "update",
     batch_size: int = 500,
     on_progress: Progress | None = None,
     timeout_s: float | None = INDEXING_TIMEOUT_S,
@@ -136,7 +145,7 @@ def upsert_ndjson(
     pool : str
     source : path, or iterable of bytes or str
         Read as it is sent: a file may be larger than memory.
-    wait, batch_size, on_progress, timeout_s
+    wait, existing, batch_size, on_progress, timeout_s
         As for ``upsert``.
 
     Returns
@@ -155,7 +164,13 @@ def upsert_ndjson(
     numbered = batches(numbered_lines(lines), batch_size)
     return (
         yield from _send(
-            pool, numbered, wait=wait, on_progress=on_progress, timeout_s=timeout_s, keep_ids=False
+            pool,
+            numbered,
+            wait=wait,
+            existing=existing,
+            on_progress=on_progress,
+            timeout_s=timeout_s,
+            keep_ids=False,
         )
     )
 
@@ -170,6 +185,7 @@ def _send(
     source: Iterator[Batch],
     *,
     wait: Wait | None,
+    existing: Existing,
     on_progress: Progress | None,
     timeout_s: float | None,
     keep_ids: bool = True,
@@ -184,7 +200,9 @@ def _send(
                 waits = rows <= WAIT_BY_DEFAULT_UP_TO
             # One request must not last as long as a long queue takes; that is asked for bit by bit below.
             at_once = is_last and waits and rows <= WAIT_BY_DEFAULT_UP_TO
-            reply: UpsertReply = yield upsert_batch(pool, batch.rows, "indexed" if at_once else "none")
+            reply: UpsertReply = yield upsert_batch(
+                pool, batch.rows, "indexed" if at_once else "none", existing
+            )
             reply = batch.in_source_lines(reply)
             replies.append(reply if keep_ids else reply.model_copy(update={"ids": []}))
             if on_progress is not None:

@@ -32,7 +32,12 @@ class ExampleWriter(Transactions):
     """Writes examples. Each call is one transaction and at most one new version of the pool."""
 
     def upsert_examples(
-        self, pool_id: int, batch: Sequence[NewExample], *, keeps_features: KeepsFeatures
+        self,
+        pool_id: int,
+        batch: Sequence[NewExample],
+        *,
+        keeps_features: KeepsFeatures,
+        keep_existing: bool = False,
     ) -> UpsertResult:
         """Store a batch: new ids are created, changed ones get a new version, identical ones are left alone.
 
@@ -44,6 +49,8 @@ class ExampleWriter(Transactions):
             Every id at most once.
         keeps_features : callable
             Asked for each example that changes.
+        keep_existing : bool
+            Leave examples as they are whose ids are live already.
 
         Returns
         -------
@@ -67,7 +74,8 @@ class ExampleWriter(Transactions):
             changed = [
                 (example, row, id_to_old.get(example.id))
                 for example, row in zip(batch, rows, strict=True)
-                if not _is_stored(example, id_to_old.get(example.id))
+                if not (keep_existing and example.id in id_to_old)
+                and not _is_stored(example, id_to_old.get(example.id))
             ]
             id_to_seq = {example_id: old.seq for example_id, old in id_to_old.items()}
             if changed:

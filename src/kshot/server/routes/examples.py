@@ -13,8 +13,8 @@ from kshot.errors import (
     IdempotencyConflict,
     PoolNotFound,
 )
+from kshot.schemas.base import Existing, Wait
 from kshot.schemas.base import Request as Body
-from kshot.schemas.base import Wait
 from kshot.schemas.examples import (
     DeleteReply,
     DeleteRequest,
@@ -60,6 +60,9 @@ class UpsertParameters(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     wait: Wait = Field(default="none", description="`indexed`: answer once the rows can be selected")
+    existing: Existing = Field(
+        default="update", description="`keep`: rows whose id is stored already change nothing"
+    )
 
 
 class ListParameters(PageParameters):
@@ -95,18 +98,23 @@ async def upsert_examples(
     line is a problem, and the rows up to the `upto_line` before it are stored.
     """
     if require_media_type(request, JSON, NDJSON) == NDJSON:
-        return await _store_stream(pool, request, parameters.wait)
+        return await _store_stream(pool, request, parameters)
     return await once(
-        services(request).idempotency, request, partial(_store_array, pool, request, parameters.wait)
+        services(request).idempotency, request, partial(_store_array, pool, request, parameters)
     )
 
 
-async def _store_array(pool: str, request: Request, wait: Wait) -> Response:
+async def _store_array(pool: str, request: Request, parameters: UpsertParameters) -> Response:
     body = await read_json(request)
     is_bare = isinstance(body, list)
     rows = validated(UpsertRequest, {"examples": body} if is_bare else body).examples
     stored = await services(request).examples.upsert(
-        pool, list(enumerate(rows, start=1)), rejected=(), upto_line=len(rows), wait=wait
+        pool,
+        list(enumerate(rows, start=1)),
+        rejected=(),
+        upto_line=len(rows),
+        wait=parameters.wait,
+        existing=parameters.existing,
     )
     if stored.rejected and not stored.accepted:
         base = "" if is_bare else "/examples"
@@ -119,16 +127,21 @@ async def _store_array(pool: str, request: Request, wait: Wait) -> Response:
     return reply(stored)
 
 
-async def _store_stream(pool: str, request: Request, wait: Wait) -> Response:
+async def _store_stream(pool: str, request: Request, parameters: UpsertParameters) -> Response:
     examples = services(request).examples
 
     async def store(batch: Batch, wait: Wait) -> UpsertReply:
         return await examples.upsert(
-            pool, batch.rows, rejected=batch.rejected, upto_line=batch.upto_line, wait=wait
+            pool,
+            batch.rows,
+            rejected=batch.rejected,
+            upto_line=batch.upto_line,
+            wait=wait,
+            existing=parameters.existing,
         )
 
     limit = request.app.state.settings.max_line_bytes
-    replies = store_lines(request.stream(), store, wait=wait, max_line_bytes=limit)
+    replies = store_lines(request.stream(), store, wait=parameters.wait, max_line_bytes=limit)
     # The first batch decides about the status: a missing pool is a plain 404.
     first = await anext(replies)
     return UpsertStream(first, replies, request_id_of(request))

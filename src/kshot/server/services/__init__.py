@@ -52,8 +52,10 @@ class Services:
         self.jobs = JobService(self.store, self._runner)
         self.tuning = Tuning(self.store, self.registry, self._runner, self.pools)
         self._kind_to_work: Mapping[str, Work] = {
-            REEMBED: lambda pool_id, params, progress: reembedding.run(pool_id, params["settings"], progress),
-            TUNE: self.tuning.run,
+            REEMBED: lambda _, pool_id, params, progress: reembedding.run(
+                pool_id, params["settings"], progress
+            ),
+            TUNE: lambda _, pool_id, params, progress: self.tuning.run(pool_id, params, progress),
         }
 
     @property

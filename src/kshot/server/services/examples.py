@@ -10,7 +10,7 @@ import numpy as np
 from kshot.errors import DimensionMismatch, FieldError, InvalidInput, KshotError
 from kshot.index.store import Store
 from kshot.records import Example, NewExample, input_hash
-from kshot.schemas.base import Wait
+from kshot.schemas.base import Existing, Wait
 from kshot.schemas.examples import (
     DeleteReply,
     DeleteRequest,
@@ -53,11 +53,12 @@ class ExampleService:
         rejected: Sequence[RejectedRow],
         upto_line: int,
         wait: Wait,
+        existing: Existing = "update",
     ) -> UpsertReply:
         """Store a batch; returns once it is durable, with ``wait="indexed"`` once it is selectable."""
         runtime = self._registry.get(pool)
         runtime.check_embedder()
-        reply = await asyncio.to_thread(self._upsert, runtime, rows, rejected, upto_line)
+        reply = await asyncio.to_thread(self._upsert, runtime, rows, rejected, upto_line, existing)
         if wait == "none" or reply.indexed:
             return reply
         indexed = await self._publications.reached(runtime.record.id, reply.version, WAIT_INDEXED_S)
@@ -103,6 +104,7 @@ class ExampleService:
         rows: Sequence[tuple[int, Any]],
         rejected: Sequence[RejectedRow],
         upto_line: int,
+        existing: Existing,
     ) -> UpsertReply:
         refused = list(rejected)
         notices: list[NoticedRow] = []
@@ -118,7 +120,9 @@ class ExampleService:
                 notices.append(_noticed(earlier[0], example.id, "duplicate_id", message))
             id_to_row[example.id] = line, example
         batch = [example for _, example in id_to_row.values()]
-        result = self._store.upsert_examples(runtime.record.id, batch, keeps_features=_keeps_features)
+        result = self._store.upsert_examples(
+            runtime.record.id, batch, keeps_features=_keeps_features, keep_existing=existing == "keep"
+        )
         self._indexer.notify(runtime.record.name)
         notices.extend(self._equal_inputs(runtime, id_to_row))
         return UpsertReply(

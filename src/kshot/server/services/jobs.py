@@ -3,7 +3,9 @@
 import asyncio
 import contextlib
 import threading
+import time
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, TypeAlias, Unpack
 from uuid import uuid4
@@ -23,12 +25,29 @@ log = get_logger(__name__)
 
 REEMBED = "reembed"
 TUNE = "tune"
+PLAN = "plan"
 SWITCHING = "switching"
 """The phase in which a job can no longer be cancelled."""
 _PAUSE_S = 5.0
 
-Work: TypeAlias = Callable[[int, Mapping[str, Any], Progress], dict[str, Any]]
-"""Does a job, given its pool's number and its parameters; returns the job's result."""
+Work: TypeAlias = Callable[[str, int, Mapping[str, Any], Progress], dict[str, Any]]
+"""Does a job, given its id, its pool's number and its parameters; returns the job's result."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Phase:
+    """When the running job began its present phase."""
+
+    job_id: str
+    name: str
+    started_s: float
+    done: int
+
+    def eta_s(self, done: int, total: int) -> float | None:
+        """Return the seconds until the phase ends if it goes on as fast as so far; None if nobody knows."""
+        fresh = done - self.done
+        passed_s = time.monotonic() - self.started_s
+        return None if fresh <= 0 else round(passed_s * max(total - done, 0) / fresh, 1)
 
 
 class _Cancelled(Exception):
@@ -48,6 +67,7 @@ class JobRunner:
         self._kind_to_work: Mapping[str, Work] = {}
         self._wake = threading.Event()
         self._stopping = threading.Event()
+        self._phase: _Phase | None = None
         self._thread = threading.Thread(target=self._run, name="kshot-jobs", daemon=True)
 
     def start(self, kind_to_work: Mapping[str, Work]) -> None:
@@ -95,6 +115,15 @@ class JobRunner:
             for job in self._store.list_jobs(pool_id=pool_id, kind=kind, state=state, limit=1):
                 return job
         return None
+
+    def eta_s(self, job: Job) -> float | None:
+        """Return the seconds that a job's present phase may still take; None if that cannot be told."""
+        phase = self._phase
+        if phase is None or job.total is None or job.state is not JobState.RUNNING:
+            return None
+        if (phase.job_id, phase.name) != (job.id, job.phase):
+            return None
+        return phase.eta_s(job.done, job.total)
 
     def cancel_all(self, pool_id: int) -> None:
         """Cancel the jobs of a pool that is about to be deleted."""
@@ -145,12 +174,14 @@ class JobRunner:
         def progress(done: int, total: int, phase: str) -> None:
             if self._stopping.is_set():
                 raise Stopped
+            if self._phase is None or (self._phase.job_id, self._phase.name) != (job.id, phase):
+                self._phase = _Phase(job.id, phase, time.monotonic(), done)
             try:
                 self._store.update_job(job.id, done=done, total=total, phase=phase)
             except Conflict:
                 raise _Cancelled from None
 
-        return work(job.pool_id, job.params, progress)
+        return work(job.id, job.pool_id, job.params, progress)
 
     def _finish(self, job: Job, **changes: Unpack[JobChanges]) -> None:
         with contextlib.suppress(Conflict):  # cancelled at the last moment
@@ -189,11 +220,12 @@ class JobService:
         pool_id = None if pool is None else self._store.get_pool(pool).id
         jobs = self._store.list_jobs(pool_id=pool_id, after=cursor, limit=limit + 1)
         id_to_name = {record.id: record.name for record in self._store.list_pools()}
-        page = [to_info(job, id_to_name) for job in jobs[:limit]]
+        page = [to_info(job, id_to_name, self._runner.eta_s(job)) for job in jobs[:limit]]
         return JobList(data=page, next_cursor=page[-1].id if len(jobs) > limit else None)
 
     def _info(self, job: Job) -> JobInfo:
-        return to_info(job, {record.id: record.name for record in self._store.list_pools()})
+        id_to_name = {record.id: record.name for record in self._store.list_pools()}
+        return to_info(job, id_to_name, self._runner.eta_s(job))
 
     def _cancel(self, job_id: str) -> JobInfo:
         job = self._store.get_job(job_id)
@@ -204,7 +236,7 @@ class JobService:
         return self._info(self._store.get_job(job_id))
 
 
-def to_info(job: Job, id_to_name: Mapping[int, str]) -> JobInfo:
+def to_info(job: Job, id_to_name: Mapping[int, str], eta_s: float | None = None) -> JobInfo:
     """Describe a job on the wire; a pool that is gone has no name any more."""
     return JobInfo(
         id=job.id,
@@ -214,6 +246,7 @@ def to_info(job: Job, id_to_name: Mapping[int, str]) -> JobInfo:
         done=job.done,
         total=job.total,
         phase=job.phase,
+        eta_s=eta_s,
         result=None if job.result is None else dict(job.result),
         error=None if job.error is None else dict(job.error),
         created_at=job.created_at,

@@ -17,14 +17,16 @@ from kshot.clients.sdk.calls.base import (
     reader,
 )
 from kshot.clients.sdk.problems import error_of
-from kshot.schemas.base import Problem, Wait
+from kshot.schemas.base import Existing, Problem, Wait
 from kshot.schemas.examples import DeleteReply, ExampleInfo, ExampleList, UpsertReply
 
 INDEXING_TIMEOUT_S = 120.0
 """Limit of a request that waits until its rows are indexed."""
 
 
-def upsert_batch(pool: str, rows: Sequence[bytes], wait: Wait) -> Call[UpsertReply]:
+def upsert_batch(
+    pool: str, rows: Sequence[bytes], wait: Wait, existing: Existing = "update"
+) -> Call[UpsertReply]:
     """Store one batch, one line of JSON per example: a bad or even broken one stops no other.
 
     Sent without an idempotency key: to store a row again changes nothing.
@@ -32,7 +34,7 @@ def upsert_batch(pool: str, rows: Sequence[bytes], wait: Wait) -> Call[UpsertRep
     return Call(
         method="POST",
         path=path_of("pools", pool, "examples"),
-        params={"wait": wait},
+        params={"wait": wait} if existing == "update" else {"wait": wait, "existing": existing},
         body=b"\n".join(rows) + b"\n",
         content_type=NDJSON,
         timeout_s=INDEXING_TIMEOUT_S if wait == "indexed" else None,
