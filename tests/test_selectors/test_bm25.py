@@ -15,6 +15,7 @@ from kshot.errors import InvalidParameter, InvalidShape
 from kshot.selectors import Bm25Matrix, bm25_contributions, bm25_scores
 from kshot.selectors.bm25 import Bm25
 from tests import oracles
+from tests.strategies import candidate_sets
 
 WORDS = [f"w{i}" for i in range(40)]
 RNG = np.random.default_rng(0)
@@ -137,7 +138,25 @@ def test_the_method_ranks_by_score_with_ties_to_the_first_row():
     picks = Bm25().select(candidates([1.0, 0.0, 1.0]), 3, RNG)
     assert picks.indices.tolist() == [0, 2, 1]
     assert picks.scores.tolist() == [1.0, 1.0, 0.0]
-    assert picks.diagnostics == {}
+    assert picks.diagnostics == {"filled": 1}
+    assert Bm25().select(candidates([1.0, 0.0, 1.0]), 2, RNG).diagnostics == {}
+
+
+@settings(max_examples=60)
+@given(found=candidate_sets(), k=st.integers(1, 15))
+def test_where_words_do_not_suffice_the_most_similar_follow(found, k):
+    picks = Bm25().select(found, k, RNG)
+    if found.bm25.any():
+        expected = sorted(
+            range(len(found)),
+            key=lambda i: (-found.bm25[i], -found.relevance[i] if found.bm25[i] == 0 else 0, i),
+        )
+        assert picks.indices.tolist() == expected[:k]
+        assert picks.scores.tolist() == picks.gains.tolist() == found.bm25[expected[:k]].tolist()
+        missing = min(k, len(found)) - np.count_nonzero(found.bm25)
+        assert picks.diagnostics == ({"filled": missing} if missing > 0 else {})
+    else:
+        assert picks.indices.tolist() == oracles.top_k(found.relevance, k)
 
 
 def test_a_query_of_unknown_words_is_served_by_similarity():

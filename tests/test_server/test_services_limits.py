@@ -185,6 +185,16 @@ def test_a_shortlist_says_so_and_exact_rules_it_out(live: Live):
     )
 
 
+def test_words_alone_are_exact_though_few_rows_are_looked_at(live: Live):
+    pool = live.create("many-words")
+    pool.add(tickets(3_000))
+    # Rows that share a word: most of a label's, one, one and the nearest others, none.
+    for query in (QUERY, "number17", "number17 vacuum cleaner", "vacuum cleaner"):
+        found = pool.select(query, method="bm25", k=12)
+        assert (found["exactness"], found["usage"]["candidates"] < 1_000) == ("exact", True)
+        assert ids(found) == ids(pool.select(query, method="bm25", k=12, exact=True))
+
+
 # --- time ---
 
 

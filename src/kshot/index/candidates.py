@@ -13,6 +13,7 @@ from kshot.index.snapshot import Eligible, Snapshot
 from kshot.index.structures import StructureScores
 from kshot.index.token_base import TokenBase
 from kshot.selectors.base import Selector, as_refining
+from kshot.selectors.bm25 import Bm25
 from kshot.selectors.ranking import top_k
 from kshot.selectors.structure_cover import StructureCover
 
@@ -133,7 +134,9 @@ def gather(
         label_names=label_names,
         difficulty=_difficulty(snapshot, rows, difficulty_field) if Feature.DIFFICULTY in needs else None,
         moments=moments,
-        complete=len(rows) == len(eligible.rows) or _holds_the_best(snapshot, needs, structure_scores),
+        complete=len(rows) == len(eligible.rows)
+        or structure_scores is not None
+        or _holds_the_best(snapshot, selector, eligible, k, lexical_scores),
     )
     if base is None or refining is None:
         return candidates
@@ -220,11 +223,16 @@ def _token_base(
 
 
 def _holds_the_best(
-    snapshot: Snapshot, needs: frozenset[Feature], structure_scores: StructureScores | None
+    snapshot: Snapshot, selector: Selector, eligible: Eligible, k: int, lexical_scores: Float64s | None
 ) -> bool:
-    """Tell whether a shortlist has every row that may be chosen: by relevance alone, or by structures."""
-    by_exact_relevance = not needs and snapshot.dense is not None and snapshot.dense.base is None
-    return by_exact_relevance or structure_scores is not None
+    """Tell whether a shortlist has every row that may be chosen by relevance alone, or by words alone.
+
+    Every row's BM25 is known. Where too few rows share a word with the query, the nearest follow.
+    """
+    by_words = isinstance(selector, Bm25)
+    if by_words and lexical_scores is not None and np.count_nonzero(lexical_scores[eligible.rows]) >= k:
+        return True
+    return (by_words or not selector.needs) and snapshot.dense is not None and snapshot.dense.base is None
 
 
 def _rows_by_tokens(
