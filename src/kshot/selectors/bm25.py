@@ -30,7 +30,7 @@ class Bm25:
         scores = require_part(candidates.bm25, Feature.LEXICAL)
         if not scores.any():
             return ranked_picks(candidates.relevance, k, {"fallback": "similarity"})
-        filled = min(k, len(scores)) - np.count_nonzero(scores)
+        filled = min(k, len(scores)) - int(np.count_nonzero(scores))
         if filled <= 0:
             return ranked_picks(scores, k)
         matching = np.flatnonzero(scores)
