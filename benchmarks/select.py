@@ -28,11 +28,17 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+# Read when NumPy is imported: requests run side by side, as in `kshot serve`.
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+
 import numpy as np
 
 from kshot.clients.embedders.factory import build_embedder
-from kshot.index.candidates import QueryFeatures
+from kshot.index.candidates import QueryFeatures, gather, similarities
+from kshot.index.sealing import build_base, wants_base
+from kshot.index.snapshot import Exclusions
 from kshot.index.store import Store
+from kshot.index.token_sealing import build_token_base, wants_token_base
 from kshot.schemas.pools import MiniLm
 from kshot.schemas.selections import SelectRequest
 from kshot.server.selectors_schema import build_selector
@@ -52,6 +58,9 @@ request = function()
   return wrk.format(nil, nil, nil, bodies[next])
 end
 """
+FILTERED = ("similarity", "mmr", "bm25", "fused", "set_bsr")
+PERCENT = (1, 10, 90)
+RECALL_ROWS = 64
 METHODS = (
     "random",
     "similarity",
@@ -60,6 +69,7 @@ METHODS = (
     "fused",
     "mmr",
     "dpp",
+    "sift",
     "label_balanced",
     "bsr",
     "set_bsr",
@@ -129,11 +139,10 @@ def ingestion(data: Path, texts: list[str], labels: list[str], options: argparse
     raw_rates = [raw_rate(embedder, part)]
     server = Server(data, options.threads)
     rows = [
-        {"id": f"r{number}", "inputs": text, "outputs": label}
+        {"id": f"r{number}", "inputs": text, "outputs": label, "metadata": {"percent": number % 100}}
         for number, (text, label) in enumerate(zip(texts, labels, strict=True))
     ]
     rate = len(texts) / server.ingest(POOL, rows)
-    wait_for_base(server)
     server.close()
     raw_rates.append(raw_rate(embedder, part))
     embedder.close()
@@ -150,15 +159,6 @@ def raw_rate(embedder: Any, texts: list[str]) -> float:
     return len(texts) / (time.perf_counter() - started)
 
 
-def wait_for_base(server: Server) -> None:
-    """Wait until a large pool has its HNSW base."""
-    rows = server.client.get(f"/v1/pools/{POOL}/stats").json()["examples"]
-    while rows > 10_000:
-        if server.client.get(f"/v1/pools/{POOL}/stats").json()["vector_index"] != "exact":
-            return
-        time.sleep(2)
-
-
 def in_process(data: Path, queries: list[str], options: argparse.Namespace) -> dict[str, Any]:
     """Time `answer` with the embedding done before: search, method, texts, reply."""
     store = Store(f"sqlite:///{data / 'store.sqlite'}")
@@ -166,7 +166,7 @@ def in_process(data: Path, queries: list[str], options: argparse.Namespace) -> d
     registry = PoolRegistry(store, embedders, data / "pools")
     runtime = registry.open_all()[0]
     runtime.index.publish(store.read_changes(runtime.record.id, 0))
-    runtime.load_base()
+    seal(runtime)
     runtime.index.snapshot.lexical(current=True)
     features = [features_of(runtime, text) for text in queries]
     print(f"in process, embedding done ({runtime.index.snapshot.dense.kind}):")
@@ -181,9 +181,20 @@ def in_process(data: Path, queries: list[str], options: argparse.Namespace) -> d
 
         table[name] = spread(call, features)
         print(f"  {name:15s} p50 {table[name]['p50']:7.2f} ms  p99 {table[name]['p99']:7.2f} ms")
+    table["filters"] = filters(store, runtime, features, options.k)
     table["fused against the whole pool"] = fidelity(runtime, features[:200], options.k)
     store.close()
     return table
+
+
+def seal(runtime: Any) -> None:
+    """Load the sealed indexes; build now what the server was stopped in building."""
+    runtime.load_base()
+    index, folder = runtime.index, runtime.folder
+    if wants_base(index.snapshot):
+        index.install_base(build_base(folder, index.snapshot))
+    if wants_token_base(index.snapshot):
+        index.install_token_base(build_token_base(folder, index.snapshot))
 
 
 def features_of(runtime: Any, text: str) -> QueryFeatures:
@@ -192,30 +203,67 @@ def features_of(runtime: Any, text: str) -> QueryFeatures:
     return QueryFeatures(encoded.vectors[0], encoded.tokens[~encoded.special], text)
 
 
-def fidelity(runtime: Any, features: list[QueryFeatures], k: int) -> dict[str, float]:
-    """Compare the fused method's picks from the shortlist with those from every row."""
-    from kshot.index import candidates as shortlist
-    from kshot.index.snapshot import Exclusions
+def filters(store: Store, runtime: Any, features: list[QueryFeatures], k: int) -> dict[str, Any]:
+    """Time filters that some percent of the rows pass, seen before and new with every request."""
+    print("  filters, p50 as a multiple of the unfiltered (whole selection); a new filter alone:")
+    table: dict[str, Any] = {}
+    for name in FILTERED:
+        method = Method(name, build_selector(name, {}))
 
+        def call(query: QueryFeatures, conditions: list[Any], method: Method = method) -> Any:
+            wanted = {"all": conditions} if conditions else None
+            request = SelectRequest.model_validate({"inputs": "query", "k": k, "filter": wanted})
+            now = time.perf_counter()
+            return answer(store, runtime, method, query, request, Clock(now, now)).reply
+
+        usual = spread(lambda query, call=call: call(query, []), features)
+        table[name] = {"unfiltered": usual}
+        parts = []
+        for percent in PERCENT:
+            known = {"field": "metadata.percent", "lt": percent}
+            warm = spread(lambda query, call=call, known=known: call(query, [known]), features)
+            news = [
+                call(query, [known, {"field": "metadata.percent", "gte": -number}]).timing_ms["filter"]
+                for number, query in enumerate(features, start=1)
+            ]
+            table[name][f"{percent} %"] = {"known": warm, "new_filter_ms": quantiles(news)}
+            parts.append(
+                f"{percent} %: {warm['p50']:.2f} ms, {warm['p50'] / usual['p50']:.2f} times; "
+                f"new {np.median(news):.2f} ms"
+            )
+        print(f"  {name:15s} {usual['p50']:.2f} ms; " + " | ".join(parts))
+    return table
+
+
+def fidelity(runtime: Any, features: list[QueryFeatures], k: int) -> dict[str, float]:
+    """Compare the fused method's picks from the shortlist with those from every row, scored exactly."""
     snapshot = runtime.index.snapshot
     eligible = snapshot.eligible(None, Exclusions())
     selector = build_selector("fused", {})
     rng = np.random.default_rng(0)
-    kept, same = 0, 0
-    usual = shortlist.SMALL_POOL_ROWS
+    kept, same, recalled = 0, 0, 0
     for query in features:
-        few = shortlist.gather(snapshot, query, eligible, selector, k)
-        shortlist.SMALL_POOL_ROWS = len(snapshot)
-        every = shortlist.gather(snapshot, query, eligible, selector, k)
-        shortlist.SMALL_POOL_ROWS = usual
+        few = gather(snapshot, query, eligible, selector, k)
+        every = gather(snapshot, query, eligible, selector, k, exact=True)
         a = set(few.rows[selector.select(few, k, rng).indices].tolist())
         b = set(every.rows[selector.select(every, k, rng).indices].tolist())
         kept += len(a & b)
         same += a == b
-    result = {"picks": kept / (k * len(features)), "identical_sets": same / len(features)}
+        near = similarities(snapshot, query, eligible.rows)
+        true = set(eligible.rows[np.argpartition(-near, RECALL_ROWS)[:RECALL_ROWS]].tolist())
+        assert query.vector is not None
+        assert snapshot.dense is not None
+        nearest = snapshot.dense.search(query.vector, RECALL_ROWS, eligible.mask, eligible.rows).rows
+        recalled += len(true & set(nearest.tolist()))
+    result = {
+        "picks": kept / (k * len(features)),
+        "identical_sets": same / len(features),
+        "recall": recalled / (RECALL_ROWS * len(features)),
+    }
     print(
         f"  fused keeps {result['picks']:.2%} of the whole pool's picks; "
-        f"identical sets {result['identical_sets']:.1%}"
+        f"identical sets {result['identical_sets']:.1%}; "
+        f"recall of the {RECALL_ROWS} nearest rows {result['recall']:.2%}"
     )
     return result
 
@@ -302,6 +350,7 @@ def peer(
     done = subprocess.run(
         [options.peer, str(Path(__file__).parent / "peers" / "langchain_select.py")],
         input=json.dumps(job),
+        env={name: value for name, value in os.environ.items() if name != "OPENBLAS_NUM_THREADS"},
         capture_output=True,
         text=True,
         check=True,

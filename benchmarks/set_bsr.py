@@ -7,7 +7,7 @@ number of threads (``OPENBLAS_NUM_THREADS``, 1 if not set): the default, which s
 which scores every row; and a transcription of the published procedure to torch: batches of 128 rows padded to
 the longest, products, maxima, then a full pass over all rows for each pick.
 
-Rows are those of the wordnet_gloss pool in ``KSHOT_TEST_DATA``, shuffled with seed 13; beyond its 155,477 the
+Rows are those of the wordnet_gloss pool in ``KSHOT_TEST_DATA``, shuffled with seed 13; beyond its 155,320 the
 questions of wikisql follow. Their vectors are kept in the cache folder: to encode 155,000 takes some minutes.
 """
 
