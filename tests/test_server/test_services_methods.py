@@ -67,6 +67,30 @@ def test_without_a_difficulty_field_longer_inputs_are_harder(live: Live):
     assert [(length - 1) // 3 for length in lengths] == [0, 1, 2, 3]
 
 
+def test_longer_outputs_are_harder_where_the_pool_says_so(live: Live):
+    pool = live.create("by-output", difficulty_field="output_length", select={"order": "easy_to_hard"})
+    # Some are too long to be labels, and one has two fields; none is as long as the others.
+    outputs = ["x" * size for size in (1, 5, 9, 250, 300, 4_000)]
+    rows = [{"id": f"o{i}", "inputs": f"word {i}", "outputs": text} for i, text in enumerate(outputs)]
+    pool.add([*rows, {"id": "fields", "inputs": "word 7", "outputs": {"a": "b", "c": "d"}}])
+
+    def chosen(**options):
+        return ids(pool.select("word", **options))
+
+    # "a: b\nc: d" has 9 characters as well.
+    for method in ("cds", "similarity"):
+        found = chosen(k=7, method=method)
+        assert (found[:2], set(found[2:4]), found[4:]) == (["o0", "o1"], {"o2", "fields"}, ["o3", "o4", "o5"])
+    easy, middle, hard = chosen(k=3, method="cds")
+    assert easy in {"o0", "o1"}
+    assert middle in {"o2", "fields"}
+    assert hard in {"o3", "o4", "o5"}
+    # Another answer of the same example counts at once.
+    pool.add([{**rows[0], "outputs": "x" * 5_000}])
+    assert chosen(k=7, method="cds")[-1] == "o0"
+    assert pool.request("PATCH", "", {"settings": {"difficulty_field": "outputs"}}).status_code == 422
+
+
 def test_a_pool_without_tokens_needs_a_difficulty_field(plane: LivePool):
     body = {"vector": [1, 0], "method": "cds", "k": 3}
     problem = the_problem(plane.request("POST", "/select", body))

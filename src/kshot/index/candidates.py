@@ -85,7 +85,8 @@ def gather(
     Selectors that cover structures get those rows that share one with the query and may be chosen, which is
     exact (see `StructureScores.contenders`), and the nearest rows beside them if these are few.
 
-    Difficulty is the number in ``difficulty_field`` or, without a field, how many tokens the inputs have.
+    Difficulty is the number in ``difficulty_field``, as `Snapshot.numbers` gives it, or, without a field, how
+    many tokens the inputs have.
 
     Raises
     ------

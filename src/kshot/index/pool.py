@@ -16,6 +16,7 @@ from kshot.index import segments
 from kshot.index.columns import MISSING, Column, ColumnWriter, flatten
 from kshot.index.dense import DenseIndex, SealedIndex
 from kshot.index.lexical import LexicalCache
+from kshot.index.output_lengths import LoadLengths, OutputLengths
 from kshot.index.rows import FrozenRows, RowTable
 from kshot.index.segments import Features, Segment
 from kshot.index.snapshot import Sample, Snapshot
@@ -43,6 +44,8 @@ class PoolIndex:
         ``outputs``, ``outputs.<name>`` or ``metadata.<name>``; None: outputs, where they are few.
     load_texts : callable
         Reads texts for the lexical index.
+    load_output_lengths : callable, optional
+        Reads how long outputs are; without it nobody knows.
 
     Attributes
     ----------
@@ -53,11 +56,18 @@ class PoolIndex:
         Segments that were corrupt and have been removed; `missing` reports their examples.
     """
 
-    def __init__(self, folder: Path, label_field: str | None, load_texts: LoadTexts) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        label_field: str | None,
+        load_texts: LoadTexts,
+        load_output_lengths: LoadLengths = lambda seqs: [None] * len(seqs),
+    ) -> None:
         self._folder = folder
         self._label_field = label_field
         self._lexical = LexicalCache(load_texts)
         self._structures = StructureCaches(load_texts)
+        self._output_lengths = OutputLengths(load_output_lengths)
         self._base: SealedIndex | None
         self._token_base: TokenBase | None
         self.snapshot: Snapshot
@@ -264,6 +274,7 @@ class PoolIndex:
             lexical_cache=self._lexical,
             structure_caches=self._structures,
             token_frequencies=TokenFrequencies(self._token_ids(), table.live),
+            output_lengths=self._output_lengths,
         )
 
 

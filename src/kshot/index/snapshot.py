@@ -17,6 +17,7 @@ from kshot.index.columns import MISSING, Column
 from kshot.index.dense import DenseIndex
 from kshot.index.filtering import bitmap, fields_of
 from kshot.index.lexical import LexicalCache, LexicalIndex
+from kshot.index.output_lengths import OUTPUT_LENGTH, OutputLengths
 from kshot.index.repeats import Repeats
 from kshot.index.structures import StructureCaches, StructureIndex
 from kshot.index.token_base import Reduction
@@ -185,6 +186,7 @@ class Snapshot:
     lexical_cache: LexicalCache
     structure_caches: StructureCaches
     token_frequencies: TokenFrequencies
+    output_lengths: OutputLengths
     approved_rows: Int64s = field(init=False)
     repeats: Repeats = field(init=False)
     _filters: _Filters = field(default_factory=_Filters, init=False)
@@ -226,8 +228,13 @@ class Snapshot:
         return self.structure_caches.of(method).find(self.version, self.seqs, self.live)
 
     def numbers(self, name: str) -> Float64s:
-        """Return the number that every row has in a field, NaN where it has none; read once."""
+        """Return the number that every row has in a field, NaN where it has none; read once.
+
+        The field `OUTPUT_LENGTH` stands for the characters of the outputs.
+        """
         found = self._field_to_numbers.get(name)
+        if found is None and name == OUTPUT_LENGTH:
+            found = self._field_to_numbers[name] = self.output_lengths.of(self.seqs, self.live)
         if found is None:
             column = self.field_to_column.get(name)
             found = np.full(len(self), np.nan) if column is None else column.numbers()

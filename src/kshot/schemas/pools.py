@@ -122,10 +122,13 @@ class PoolSettings(Request):
         description="where labels stand: `outputs`, `outputs.<name>` or `metadata.<name>`; default: `outputs`"
         " if it is text with at most 500 distinct values",
     )
-    difficulty_field: Annotated[str, Field(pattern=r"^metadata\.[^\s]+$", max_length=256)] | None = Field(
+    difficulty_field: (
+        Annotated[str, Field(pattern=r"^(output_length|metadata\.[^\s]+)$", max_length=256)] | None
+    ) = Field(
         default=None,
-        description="number by which `easy_to_hard` sorts and `cds` makes levels; default: the length of the "
-        "demonstration, and for `cds` of its inputs",
+        description="number by which `easy_to_hard` sorts and `cds` makes levels: `metadata.<name>`, or "
+        "`output_length`, the characters of the outputs; default: the length of the demonstration, and for "
+        "`cds` of its inputs",
     )
     select: SelectDefaults = SelectDefaults()
     store_queries: Literal["full", "none"] = "full"

@@ -7,8 +7,9 @@ from typing import Any
 import numpy as np
 
 from kshot.arrays import Int64s
-from kshot.formatting import Turn
+from kshot.formatting import Turn, content_text
 from kshot.index.columns import MISSING, as_number, flatten
+from kshot.index.output_lengths import OUTPUT_LENGTH
 from kshot.index.snapshot import Snapshot
 from kshot.records import Example
 from kshot.schemas.pools import OrderName, PackingName
@@ -169,6 +170,8 @@ def _difficulty(field: str | None, picks: Sequence[Chosen]) -> "np.ndarray[tuple
     """Read difficulties from the metadata; None unless every pick has a number there."""
     if field is None:
         return None
+    if field == OUTPUT_LENGTH:
+        return np.array([len(content_text(one.example.outputs)) for one in picks], np.float64)
     values = [_number(one.example.metadata, field) for one in picks]
     return None if None in values else np.array(values, np.float64)
 

@@ -1,22 +1,22 @@
 """What an open pool needs at run time, joined once."""
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any
+from typing import Any, TypeVar
 
 from kshot.clients.embedders.base import Embedder
 from kshot.clients.embedders.online import OnlineEncoder
 from kshot.clients.tokenizers import Tokenizer, build_tokenizer
 from kshot.errors import EmbedderMismatch
+from kshot.formatting import content_text
 from kshot.index.pool import PoolIndex
 from kshot.index.sealing import load_base
 from kshot.index.store import Store
-from kshot.index.text_cache import LoadTexts
 from kshot.index.token_sealing import load_token_base
-from kshot.records import Pool, canonical_json
+from kshot.records import Example, Pool, canonical_json
 from kshot.schemas.pools import PoolSettings
 from kshot.server.logs import get_logger
 from kshot.server.services.core import StableCores
@@ -25,6 +25,7 @@ from kshot.server.services.shown import ShownCache
 from kshot.server.services.templates import PoolTemplates
 from kshot.server.validation import validated
 
+T = TypeVar("T")
 log = get_logger(__name__)
 _TEXTS_AT_ONCE = 1_000
 
@@ -58,7 +59,10 @@ class PoolRuntime:
         settings = settings_of(record)
         templates = PoolTemplates(settings)
         index = PoolIndex(
-            folder / "segments", settings.label_field, _texts_loader(store, record.id, templates)
+            folder / "segments",
+            settings.label_field,
+            _loader(store, record.id, lambda one: templates.embed_text(one.inputs), gone=""),
+            _loader(store, record.id, lambda one: len(content_text(one.outputs)), gone=None),
         )
         if index.dropped_segments:
             log.warning("segments_dropped", pool=record.name, segments=index.dropped_segments)
@@ -143,13 +147,17 @@ def feature_key(settings: PoolSettings, embedder: Embedder) -> str:
     return hashlib.blake2b(canonical_json(parts).encode(), digest_size=8).hexdigest()
 
 
-def _texts_loader(store: Store, pool_id: int, templates: PoolTemplates) -> LoadTexts:
-    def load(seqs: Sequence[int]) -> list[str]:
-        seq_to_text: dict[int, str] = {}
+def _loader(
+    store: Store, pool_id: int, read: Callable[[Example], T], *, gone: T
+) -> Callable[[Sequence[int]], list[T]]:
+    """Return what reads something of example versions, by seq; ``gone`` where there is none."""
+
+    def load(seqs: Sequence[int]) -> list[T]:
+        seq_to_found: dict[int, T] = {}
         for start in range(0, len(seqs), _TEXTS_AT_ONCE):
             some = [seq for seq in seqs[start : start + _TEXTS_AT_ONCE] if seq >= 0]
             for example in store.get_examples_by_seq(pool_id, some):
-                seq_to_text[example.seq] = templates.embed_text(example.inputs)
-        return [seq_to_text.get(seq, "") for seq in seqs]
+                seq_to_found[example.seq] = read(example)
+        return [seq_to_found.get(seq, gone) for seq in seqs]
 
     return load
