@@ -5,7 +5,14 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
-from kshot.errors import ExampleNotFound, IdempotencyConflict, JobNotFound, PoolExists, PoolNotFound
+from kshot.errors import (
+    ExampleNotFound,
+    IdempotencyConflict,
+    JobNotFound,
+    PlanNotFound,
+    PoolExists,
+    PoolNotFound,
+)
 from kshot.records import JobState, Status
 from kshot.schemas.examples import (
     DeleteReply,
@@ -19,6 +26,7 @@ from kshot.schemas.examples import (
 )
 from kshot.schemas.gaps import Gap, GapList
 from kshot.schemas.operations import JobInfo, JobList, Readiness
+from kshot.schemas.plans import PlanInfo, PlanList, PlannedExample, PlannedList, PlanRequest
 from kshot.schemas.pools import PoolCreate, PoolInfo, PoolList, PoolPatch, PoolSettings, PoolStats
 from kshot.schemas.selections import (
     BatchReply,
@@ -308,6 +316,47 @@ def job_info(job_id: str, kind: str, state: JobState) -> JobInfo:
     )
 
 
+def plan_info(plan_id: str, state: JobState) -> PlanInfo:
+    return PlanInfo(
+        id=plan_id,
+        pool="tickets",
+        state=state,
+        phase=None,
+        done=0,
+        total=None,
+        request={"pool": "tickets", "budget": 3},
+        result=None,
+        error=None,
+        created_at=NOW,
+        updated_at=NOW,
+    )
+
+
+class StubPlans(Failing):
+    async def start(self, request: PlanRequest) -> PlanInfo:
+        self.called("start", request)
+        return plan_info("p1", JobState.QUEUED)
+
+    async def list(self, pool: str | None, cursor: str | None, limit: int) -> PlanList:
+        self.called("list", (pool, cursor, limit))
+        return PlanList(data=[plan_info("p1", JobState.RUNNING)], next_cursor="p1")
+
+    async def get(self, plan_id: str) -> PlanInfo:
+        if plan_id == "absent":
+            raise PlanNotFound("no plan 'absent'")
+        return plan_info(plan_id, JobState.RUNNING)
+
+    async def items(self, plan_id: str, cursor: str | None, limit: int) -> PlannedList:
+        self.called("items", (plan_id, cursor, limit))
+        item = PlannedExample(
+            rank=1, id="a", gain=2.5, cost=None, stratum=None, state="unlabelled", inputs="x", metadata={}
+        )
+        return PlannedList(data=[item], next_cursor="1")
+
+    async def cancel(self, plan_id: str) -> PlanInfo:
+        return plan_info(plan_id, JobState.CANCELLED)
+
+
 class StubJobs(Failing):
     def _info(self, job_id: str, state: JobState) -> JobInfo:
         if job_id == "absent":
@@ -361,6 +410,7 @@ class StubServices:
     pools: StubPools = field(default_factory=StubPools)
     tuning: StubTuning = field(default_factory=StubTuning)
     selections: StubSelections = field(default_factory=StubSelections)
+    plans: StubPlans = field(default_factory=StubPlans)
     jobs: StubJobs = field(default_factory=StubJobs)
     idempotency: StubIdempotency = field(default_factory=StubIdempotency)
     examples: StubExamples = field(init=False)

@@ -16,6 +16,7 @@ from kshot.schemas.examples import (
 from kshot.schemas.filters import Filter
 from kshot.schemas.gaps import GapList
 from kshot.schemas.operations import JobInfo, JobList, Readiness
+from kshot.schemas.plans import PlanInfo, PlanList, PlannedList, PlanRequest
 from kshot.schemas.pools import PoolCreate, PoolInfo, PoolList, PoolPatch, PoolStats
 from kshot.schemas.selections import (
     BatchReply,
@@ -160,6 +161,30 @@ class SelectionService(Protocol):
         ...
 
 
+class PlanService(Protocol):
+    """Says what to label next."""
+
+    async def start(self, request: PlanRequest) -> PlanInfo:
+        """Start a job that plans."""
+        ...
+
+    async def list(self, pool: str | None, cursor: str | None, limit: int) -> PlanList:
+        """Return one page of plans, newest first."""
+        ...
+
+    async def get(self, plan_id: str) -> PlanInfo:
+        """Describe a plan; `PlanNotFound` if there is none."""
+        ...
+
+    async def items(self, plan_id: str, cursor: str | None, limit: int) -> PlannedList:
+        """Return one page of what a plan proposes, in order; `Conflict` before it is made."""
+        ...
+
+    async def cancel(self, plan_id: str) -> PlanInfo:
+        """Ask a plan to stop; a finished one is returned as it is."""
+        ...
+
+
 class JobService(Protocol):
     """Looks after long work."""
 
@@ -219,6 +244,11 @@ class Services(Protocol):
     @property
     def tuning(self) -> TuningService:
         """Tuning."""
+        ...
+
+    @property
+    def plans(self) -> PlanService:
+        """Plans."""
         ...
 
     @property

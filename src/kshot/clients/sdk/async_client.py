@@ -7,8 +7,8 @@ from typing import Any, Concatenate, ParamSpec, Self, TypeVar, cast
 
 import httpx
 
-from kshot.clients.sdk import steps
-from kshot.clients.sdk.calls import examples, operations, pools, selections
+from kshot.clients.sdk import plan_steps, steps
+from kshot.clients.sdk.calls import examples, operations, plans, pools, selections
 from kshot.clients.sdk.calls.base import Call, Pages
 from kshot.clients.sdk.config import Target
 from kshot.clients.sdk.fallback import Fallback, checked
@@ -100,6 +100,14 @@ class AsyncClient:
     render = _call(selections.render)
     get_selection = _call(selections.get_selection)
     selectors = _call(selections.selectors)
+
+    plan = _steps(plan_steps.plan)
+    wait_plan = _steps(plan_steps.wait_plan)
+    get_plan = _call(plans.get_plan)
+    list_plans = _pages(plans.list_plans)
+    plan_items = _pages(plans.plan_items)
+    cancel_plan = _call(plans.cancel_plan)
+    planners = _call(plans.planners)
 
     get_job = _call(operations.get_job)
     list_jobs = _pages(operations.list_jobs)

@@ -260,8 +260,8 @@ def wait_indexed(
     Unavailable
         The time is over.
     """
-    deadline = _deadline(timeout_s)
-    for pause in _pauses():
+    deadline = deadline_of(timeout_s)
+    for pause in pauses():
         state: PoolInfo = yield pools.get_pool(pool)
         version = state.version if version is None else version
         if state.indexed_version >= version:
@@ -298,13 +298,13 @@ def wait_job(
     Unavailable
         The time is over; the job goes on.
     """
-    deadline = _deadline(timeout_s)
-    for pause in _pauses():
+    deadline = deadline_of(timeout_s)
+    for pause in pauses():
         job: JobInfo = yield operations.get_job(job_id)
         if on_progress is not None:
             on_progress(job)
         if job.state is JobState.FAILED:
-            raise _job_error(job)
+            raise job_error(f"job {job.id}", job.error)
         if job.state.is_final:
             return job
         if time.monotonic() + pause > deadline:
@@ -313,17 +313,20 @@ def wait_job(
     raise Unavailable(f"job {job_id} is still {job.state} after {timeout_s} s ({job.done} of {job.total})")
 
 
-def _job_error(job: JobInfo) -> KshotError:
-    error = job.error or {}
+def job_error(what: str, reason: Mapping[str, Any] | None) -> KshotError:
+    """Return the failure of a job as the exception that it was."""
+    error = reason or {}
     cls = code_to_error().get(str(error.get("code")), KshotError)
-    return cls(f"job {job.id} failed: {error.get('detail', 'no reason given')}")
+    return cls(f"{what} failed: {error.get('detail', 'no reason given')}")
 
 
-def _deadline(timeout_s: float | None) -> float:
+def deadline_of(timeout_s: float | None) -> float:
+    """Return the time, by the monotonic clock, at which a wait ends."""
     return float("inf") if timeout_s is None else time.monotonic() + timeout_s
 
 
-def _pauses() -> Iterator[float]:
+def pauses() -> Iterator[float]:
+    """Say how long to wait before each further look, longer and longer up to a second."""
     pause = 0.05
     while True:
         yield pause

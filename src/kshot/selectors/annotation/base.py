@@ -1,7 +1,7 @@
 """The planner contract: which inputs to label next, under a budget."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Any, ClassVar, Protocol
 
@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.sparse import csr_array
 
-from kshot.arrays import Bools, Float32s, Float64s, Floats, Picks, require_finite, require_shape
+from kshot.arrays import Bools, Float32s, Float64s, Floats, Int64s, Picks, require_finite, require_shape
 from kshot.errors import InvalidInput, InvalidParameter, InvalidShape
 from kshot.selectors.annotation.neighbour_graph import NeighbourGraph
 
@@ -35,6 +35,10 @@ class GraphSpec:
 
     n_neighbors: int
     center: bool
+
+
+_PER_ROW = ("labelled", "vectors", "confidence", "structures", "tags", "quality")
+"""Fields of `PlanCandidates` that have one entry per row."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,6 +105,12 @@ class PlanCandidates:
 
     def __len__(self) -> int:
         return len(self.labelled)
+
+    def take(self, rows: Int64s) -> "PlanCandidates":
+        """Return some of the rows, without the graph: theirs is another."""
+        per_row = {name: getattr(self, name) for name in _PER_ROW}
+        taken = {name: part[rows] for name, part in per_row.items() if part is not None}
+        return replace(self, graph=None, **taken)
 
     @property
     def unlabelled(self) -> int:

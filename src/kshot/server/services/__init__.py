@@ -8,7 +8,9 @@ from kshot.schemas.operations import Readiness
 from kshot.server.metrics import Metrics
 from kshot.server.services.examples import ExampleService
 from kshot.server.services.indexing import Indexer
-from kshot.server.services.jobs import REEMBED, TUNE, JobRunner, JobService, Work
+from kshot.server.services.jobs import PLAN, REEMBED, TUNE, JobRunner, JobService, Work
+from kshot.server.services.planning.service import PlanService
+from kshot.server.services.planning.work import PlanWork
 from kshot.server.services.pools import PoolService
 from kshot.server.services.reembedding import Reembedding
 from kshot.server.services.registry import Embedders, PoolRegistry
@@ -50,11 +52,13 @@ class Services:
             queue=settings.select_queue,
         )
         self.jobs = JobService(self.store, self._runner)
+        self.plans = PlanService(self.store, self.registry, self._runner, self.jobs, self.examples)
         self.tuning = Tuning(self.store, self.registry, self._runner, self.pools)
         self._kind_to_work: Mapping[str, Work] = {
             REEMBED: lambda _, pool_id, params, progress: reembedding.run(
                 pool_id, params["settings"], progress
             ),
+            PLAN: PlanWork(self.store, self.registry).run,
             TUNE: lambda _, pool_id, params, progress: self.tuning.run(pool_id, params, progress),
         }
 

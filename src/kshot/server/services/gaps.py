@@ -1,7 +1,7 @@
 """Coverage gaps: queries to which nothing in the pool comes close, kept for whoever annotates next."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 
 from kshot.errors import FieldError
@@ -13,6 +13,7 @@ from kshot.schemas.gaps import Gap, GapList
 from kshot.server.services.runtime import PoolRuntime
 from kshot.server.validation import refusal
 
+_PAGE = 500
 GAP = "coverage_gap"
 """Code of the notice."""
 
@@ -102,6 +103,17 @@ def list_gaps(
         next_cursor=last,
         below=below,
     )
+
+
+def iterate_gaps(store: Store, runtime: PoolRuntime) -> Iterator[Gap]:
+    """Iterate over all gaps, the worst first."""
+    cursor: str | None = None
+    while True:
+        page = list_gaps(store, runtime, None, cursor, _PAGE)
+        yield from page.data
+        cursor = page.next_cursor
+        if cursor is None:
+            return
 
 
 def _since(runtime: PoolRuntime) -> datetime:

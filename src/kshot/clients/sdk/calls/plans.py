@@ -1,0 +1,111 @@
+"""Calls about annotation plans."""
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from kshot.clients.sdk.calls.base import (
+    Call,
+    Pages,
+    encode,
+    listed,
+    page_params,
+    path_of,
+    present,
+    reader,
+)
+from kshot.schemas.plans import PlanInfo, PlanList, PlannedExample, PlannedList, PlannerList
+
+
+def create_plan(
+    pool: str,
+    *,
+    budget: int | None,
+    max_cost: float | None,
+    method: str | Mapping[str, Any] | None,
+    examples: Iterable[Any] | None,
+    exclude_splits: Iterable[str] | None,
+    options: Mapping[str, Any],
+) -> Call[PlanInfo]:
+    """Start a job that plans; see ``Client.plan``."""
+    body = present(
+        **options,
+        pool=pool,
+        budget=budget,
+        max_cost=max_cost,
+        method=method,
+        examples=None if examples is None else list(examples),
+        exclude_splits=listed(exclude_splits),
+    )
+    return Call(method="POST", path=path_of("plans"), body=encode(body), creates=True, read=reader(PlanInfo))
+
+
+def get_plan(plan_id: str) -> Call[PlanInfo]:
+    """Return how far a plan is, or what it comes to; `PlanNotFound` if there is none of that id."""
+    return Call(method="GET", path=path_of("plans", plan_id), read=reader(PlanInfo))
+
+
+def list_plans(pool: str | None = None) -> Pages[PlanInfo]:
+    """Iterate over plans, newest first, fetching pages as they are needed.
+
+    Parameters
+    ----------
+    pool : str, optional
+        Only the plans of this pool.
+
+    Raises
+    ------
+    PoolNotFound
+        On the first step of the iteration.
+    """
+
+    def read(body: bytes) -> tuple[list[PlanInfo], str | None]:
+        page = reader(PlanList)(body)
+        return page.data, page.next_cursor
+
+    return Pages(
+        lambda cursor: Call(
+            method="GET", path=path_of("plans"), params=page_params(cursor, pool=pool), read=read
+        )
+    )
+
+
+def plan_items(plan_id: str) -> Pages[PlannedExample]:
+    """Iterate over what a plan proposes, the first to label first, fetching pages as they are needed.
+
+    Each item says what became of its example since: still ``unlabelled``, ``labelled``, ``retired`` or
+    ``deleted``.
+
+    Parameters
+    ----------
+    plan_id : str
+
+    Raises
+    ------
+    PlanNotFound, Conflict
+        On the first step of the iteration: there is no such plan, or it is not made yet.
+    """
+
+    def read(body: bytes) -> tuple[list[PlannedExample], str | None]:
+        page = reader(PlannedList)(body)
+        return page.data, page.next_cursor
+
+    return Pages(
+        lambda cursor: Call(
+            method="GET", path=path_of("plans", plan_id, "items"), params=page_params(cursor), read=read
+        )
+    )
+
+
+def cancel_plan(plan_id: str) -> Call[PlanInfo]:
+    """Ask a plan to stop; one that is made already stays as it is.
+
+    Raises
+    ------
+    PlanNotFound
+    """
+    return Call(method="DELETE", path=path_of("plans", plan_id), read=reader(PlanInfo))
+
+
+def planners() -> Call[PlannerList]:
+    """List the methods of planning: what each does, its parameters, what it needs."""
+    return Call(method="GET", path=path_of("planners"), read=reader(PlannerList))

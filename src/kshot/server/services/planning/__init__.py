@@ -1,0 +1,1 @@
+"""Annotation plans: what to label next, what it buys."""
