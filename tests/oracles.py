@@ -3,6 +3,7 @@
 import itertools
 import math
 from collections import Counter
+from fractions import Fraction
 
 import numpy as np
 
@@ -208,3 +209,55 @@ def curriculum(relevance, difficulty, k):
         left = [i for i in ordered if low <= difficulty[i] <= high and i not in chosen]
         chosen.append(max(left, key=lambda i: (relevance[i], -i)))
     return chosen
+
+
+def nearest_rows(vectors, k, *, center):
+    """Compare every pair of rows, in fractions up to the square root; ties by row number."""
+    rows = [[Fraction(x) for x in row] for row in np.asarray(vectors).tolist()]
+    if center:
+        mean = [sum(column) / len(rows) for column in zip(*rows, strict=True)]
+        rows = [[x - m for x, m in zip(row, mean, strict=True)] for row in rows]
+
+    def steps(i, j):
+        dot, own, other = (
+            sum(x * y for x, y in zip(a, b, strict=True))
+            for a, b in ((rows[i], rows[j]), (rows[i], rows[i]), (rows[j], rows[j]))
+        )
+        return round(2**24 * float(dot) / math.sqrt(own * other)) if own and other else 0
+
+    return [
+        sorted((j for j in range(len(rows)) if j != i), key=lambda j: (-steps(i, j), j))[:k]
+        for i in range(len(rows))
+    ]
+
+
+def votes_for(neighbours, chosen, discount, discounting=None):
+    """Add up the votes for every row in fractions; no vote is discounted to less than 1e-15.
+
+    ``discounting`` are the chosen rows that discount votes, by default all.
+    """
+    rate = Fraction(discount)
+    faintest = math.ceil(15 / math.log10(discount)) if discount > 1 else 0
+    discounting = chosen if discounting is None else discounting
+    votes = dict.fromkeys(range(len(neighbours)), Fraction(0))
+    for v, own in enumerate(neighbours):
+        if v not in chosen:
+            for u in own:
+                votes[u] += rate ** -min(len(set(own) & set(discounting)), faintest)
+    return votes
+
+
+def vote_k(neighbours, budget, discount, labelled=()):
+    """Count all votes anew for every pick; stop when there is no vote left."""
+    chosen = list(labelled)
+    picks, gains = [], []
+    while len(picks) < budget:
+        votes = votes_for(neighbours, chosen, discount)
+        left = [u for u in votes if u not in chosen and votes[u] > 0]
+        if not left:
+            break
+        best = min(left, key=lambda u: (-votes[u], u))
+        picks.append(best)
+        gains.append(float(votes[best]))
+        chosen.append(best)
+    return picks, gains

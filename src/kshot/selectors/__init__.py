@@ -13,7 +13,11 @@ from kshot.selectors.annotation.curve import (
     objective_curve,
     random_coverage,
 )
+from kshot.selectors.annotation.fast_vote_k import fast_vote_k
 from kshot.selectors.annotation.measuring import coverage_sample, log_budgets
+from kshot.selectors.annotation.neighbour_graph import NeighbourGraph
+from kshot.selectors.annotation.neighbour_search import extend_graph, knn_graph
+from kshot.selectors.annotation.vote_k import vote_k
 from kshot.selectors.base import Selector
 from kshot.selectors.bsr import bsr
 from kshot.selectors.cds import curriculum
@@ -45,6 +49,7 @@ __all__ = [
     "Bm25Variant",
     "CoverageCurve",
     "GainCurve",
+    "NeighbourGraph",
     "PackingPolicy",
     "PromptOrder",
     "RandomCoverage",
@@ -66,8 +71,11 @@ __all__ = [
     "covering_picks",
     "curriculum",
     "dpp_map",
+    "extend_graph",
     "facility_location",
+    "fast_vote_k",
     "inverse_document_frequency",
+    "knn_graph",
     "labels_needed",
     "log_budgets",
     "maxsim",
@@ -84,5 +92,6 @@ __all__ = [
     "standardise",
     "structural_recall",
     "top_k",
+    "vote_k",
     "votek_overlap",
 ]
