@@ -88,11 +88,11 @@ def budget_curve(
     sample = coverage_sample(len(vectors), labelled=mask, most=MOST_MEASURED, seed=seed)
     pool = _Measured(vectors, mask, sample, min(unlabelled, max(MOST_LABELS, len(picks))), seed)
     followed, needed = pool.follow(picks, extend, _part(report, 0.0, 0.3))
-    end = len(followed) if needed is None else max(len(picks), needed)
-    random, random_needed = pool.at_random(end, _part(report, 0.3, 0.8))
-    end = min(len(followed), max(end, random_needed or 0))
-    path = pool.curve(followed.indices, pool.grid(end, len(picks), needed), _part(report, 0.8, 0.9))
-    rivals = path if method == "k_center" else pool.k_center(len(picks), _part(report, 0.9, 1.0))
+    random, random_needed = pool.at_random([len(picks), needed, len(followed)], _part(report, 0.3, 0.8))
+    budgets = random.budgets
+    path = pool.curve(followed.indices, budgets[budgets <= len(followed)], _part(report, 0.8, 0.9))
+    is_own = method == "k_center"
+    rival = path if is_own else pool.k_center(budgets[budgets <= len(picks)], _part(report, 0.9, 1.0))
     report(_PARTS, _PARTS)
     return BudgetCurve(
         method=method,
@@ -102,7 +102,7 @@ def budget_curve(
         rows_measured=len(sample),
         points=_points(path),
         random=RandomSeries(seeds=random.seeds, points=_random_points(random)),
-        k_center=None if rivals is None else [one for one in _points(rivals) if one.budget <= len(picks)],
+        k_center=None if rival is None else [one for one in _points(rival) if one.budget <= len(picks)],
         objective=_objective(followed, path.budgets),
         needed=LabelsNeeded(
             share=SHARE,
@@ -129,9 +129,9 @@ class _Measured:
     def has_labels(self) -> bool:
         return bool(self.mask.any())
 
-    def grid(self, end: int, *others: int | None) -> Int64s:
-        """Return the budgets to show: up to ``end``, others among them, 0 where there is a state before."""
-        also = [one for one in others if one is not None and 0 < one <= end]
+    def grid(self, end: int, *marks: int | None) -> Int64s:
+        """Return the budgets to show: up to ``end``, marks among them, 0 where there is a state before."""
+        also = [one for one in marks if one is not None and 0 < one <= end]
         also += [0] if self.has_labels else []
         return np.unique(np.concatenate([log_budgets(end), np.array(also, np.int64)]))
 
@@ -162,18 +162,24 @@ class _Measured:
                 return picks, None
             picks = longer
 
-    def at_random(self, end: int, report: Report) -> tuple[RandomCoverage, int | None]:
-        """Follow random orders up to ``end``, or on to the share; return them, and how many that takes."""
+    def at_random(self, marks: list[int | None], report: Report) -> tuple[RandomCoverage, int | None]:
+        """Follow random orders past the share, if they reach it; return them, and how many that takes.
+
+        ``marks`` are the plan's length, what it needs, if that is known, and how far it was followed.
+        """
+        planned, needed, followed = marks
         scouts = self._random(self.grid(self.limit), _SCOUTS, _part(report, 0.0, 0.2))
         guess = labels_needed(scouts, SHARE)
+        end = max(planned or 0, (followed if needed is None else needed) or 0)
         end = max(end, 0 if guess is None else min(self.limit, math.ceil(_MARGIN * guess)))
-        random = self._random(self.grid(end), SEEDS, _part(report, 0.2, 0.9))
-        needed = labels_needed(random, SHARE)
-        if needed is None and guess is not None and end < self.limit:
+        random = self._random(self.grid(end, *marks), SEEDS, _part(report, 0.2, 0.9))
+        random_needed = labels_needed(random, SHARE)
+        if random_needed is None and guess is not None and end < self.limit:
             # The scouts were luckier than all orders together.
-            random = self._random(self.grid(min(self.limit, 2 * end)), SEEDS, _part(report, 0.9, 1.0))
-            needed = labels_needed(random, SHARE)
-        return random, needed
+            longer = self.grid(min(self.limit, 2 * end), *marks)
+            random = self._random(longer, SEEDS, _part(report, 0.9, 1.0))
+            random_needed = labels_needed(random, SHARE)
+        return random, random_needed
 
     def _random(self, budgets: Int64s, seeds: int, report: Report) -> RandomCoverage:
         return random_coverage(
@@ -186,14 +192,15 @@ class _Measured:
             report=report,
         )
 
-    def k_center(self, budget: int, report: Report) -> CoverageCurve | None:
+    def k_center(self, budgets: Int64s, report: Report) -> CoverageCurve | None:
         """Plan with k-center among measured and labelled rows and measure that; None if it takes too long."""
         rows = np.union1d(self.sample, np.flatnonzero(self.mask))
-        wanted = min(budget, int(np.count_nonzero(~self.mask[rows])))
+        budgets = budgets[budgets <= np.count_nonzero(~self.mask[rows])]
+        wanted = int(budgets.max(initial=0))
         if not wanted or len(rows) * (wanted + np.count_nonzero(self.mask)) > _K_CENTER_STEPS:
             return None
         picks = k_center(self.vectors[rows], wanted, labelled=self.mask[rows], report=_part(report, 0.0, 0.9))
-        return self.curve(rows[picks.indices], self.grid(wanted), _part(report, 0.9, 1.0))
+        return self.curve(rows[picks.indices], budgets, _part(report, 0.9, 1.0))
 
 
 def _sentence(
