@@ -148,6 +148,49 @@ def test_a_selection_is_a_table_for_people_and_json_for_programs(data):
     assert programs.err == ""
 
 
+def test_everything_that_shapes_a_set_is_an_option(data):
+    def chosen(*options):
+        return Run(
+            "select", "tickets", "where is my parcel", "-k", "3", "--json", *options, "--data", data
+        ).json
+
+    def names(reply):
+        return [one["id"] for one in reply["demonstrations"]]
+
+    plain = ("-m", "similarity", "--order", "as_selected")
+    assert names(chosen(*plain)) == ["t1", "t2", "t4"]
+    assert names(chosen("-m", "similarity", "--order", "nearest_last")) == ["t4", "t2", "t1"]
+    assert names(chosen(*plain, "--exclude", '{"ids": ["t1"]}')) == ["t2", "t4"]
+    assert names(chosen(*plain, "--min-score", "0.9")) == ["t1"]
+    assert names(chosen(*plain, "--distinct", "0.05")) == ["t1", "t4"]
+    assert names(chosen(*plain, "--max-tokens", "1", "--packing", "prefix_skip")) == []
+    core = chosen(*plain, "--stable", "2")
+    assert [one["part"] for one in core["demonstrations"]] == ["stable", "stable", "dynamic"]
+    blocks = chosen(*plain, "--stable", '{"k": 2, "block_tokens": 8}')["usage"]
+    assert blocks["cacheable_tokens"] % 8 == 0
+    assert chosen(*plain, "--sticky", "2")["cluster"] in {"t1", "t2", "t4"}
+    curve = chosen(*plain, "--adaptive", "1000")["curve"]
+    assert [step["kept"] for step in curve] == [True, False, False]
+    curve = chosen(*plain, "--adaptive", '{"min_gain_per_token": 1000, "min_k": 2}')["curve"]
+    assert [step["kept"] for step in curve] == [True, True, False]
+    drawn = {tuple(names(chosen("-m", "random", "-k", "1", "--seed", str(seed)))) for seed in range(12)}
+    assert len(drawn) > 1
+    for option in ("--stable", "--distinct", "--adaptive"):
+        refused = Run("select", "tickets", "x", option, "much", "--data", data)
+        assert (refused.code, "neither a number nor a JSON object" in refused.err) == (2, True)
+
+
+def test_people_are_told_how_exact_a_choice_is_and_what_is_cacheable(data):
+    shown = Run("select", "tickets", "where is my parcel", "-k", "2", "--data", data)
+    assert "exact, 3 candidates scored\n" in shown.err
+    options = ("--stable", "1", "--sticky", "1", "--adaptive", "1000")
+    shown = Run("select", "tickets", "where is my parcel", "-k", "2", *options, "--data", data)
+    assert "exact, 2 candidates scored; prefix " in shown.err
+    assert " tokens, " in shown.err
+    assert "cacheable; the set of t" in shown.err
+    assert "gain per token" in shown.out
+
+
 def test_a_query_of_fields_and_a_method_with_parameters_are_json(data):
     method = '{"type": "mmr", "diversity": 0.4}'
     run = Run("select", "tickets", '{"subject": "Geld"}', "-m", method, "--explain", "--json", "--data", data)
