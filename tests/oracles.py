@@ -231,15 +231,15 @@ def nearest_rows(vectors, k, *, center):
     ]
 
 
-def votes_for(neighbours, chosen, discount, discounting=None):
-    """Add up the votes for every row in fractions; no vote is discounted to less than 1e-15.
+def votes_for(neighbours, chosen, discount, discounting=None, number=Fraction):
+    """Add up the votes for every row, voter by voter; no vote is discounted to less than 1e-15.
 
     ``discounting`` are the chosen rows that discount votes, by default all.
     """
-    rate = Fraction(discount)
+    rate = number(discount)
     faintest = math.ceil(15 / math.log10(discount)) if discount > 1 else 0
     discounting = chosen if discounting is None else discounting
-    votes = dict.fromkeys(range(len(neighbours)), Fraction(0))
+    votes = dict.fromkeys(range(len(neighbours)), number(0))
     for v, own in enumerate(neighbours):
         if v not in chosen:
             for u in own:

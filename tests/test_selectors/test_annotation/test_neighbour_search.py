@@ -1,5 +1,7 @@
 """Neighbours against every pair compared in fractions; insertion against a new search."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -36,6 +38,7 @@ def test_similarities_are_cosines_seen_from_the_mean():
     graph = knn_graph(vectors, 3)
     assert graph.indices.tolist() == [[1, 3, 2], [0, 2, 3], [1, 3, 0], [0, 2, 1]]
     assert graph.similarities.tolist() == [[0, 0, -1]] * 4
+    assert graph.mean is not None
     assert graph.mean.tolist() == [2, 2]
     # Seen from the origin: (3, 2) and (2, 3) at 12/13, (3, 2) and (2, 1) at 8/sqrt(65).
     graph = knn_graph(vectors, 1, center=False)
@@ -139,30 +142,30 @@ def test_progress_is_told_and_a_report_can_stop(monkeypatch):
     assert [done for done, _ in reports.seen] == sorted(done for done, _ in reports.seen)
 
 
-@pytest.mark.parametrize(
-    ("call", "error", "message"),
-    [
-        (lambda: knn_graph(np.eye(3), 0), InvalidParameter, "n_neighbors is 0"),
-        (lambda: knn_graph([1.0], 1), InvalidShape, "vectors has shape"),
-        (lambda: knn_graph([[1.0, 0], [np.nan, 0]], 1), InvalidShape, "vectors holds nan"),
-        (lambda: knn_graph([[1.0, 0], [0, 0]], 1), InvalidShape, "vectors row 1 has length zero"),
-        (lambda: knn_graph(np.eye(3), 1, mean=[0.0]), InvalidShape, "mean has shape"),
-        (lambda: extend_graph(knn_graph(np.eye(3), 1), np.eye(3)[:2]), InvalidShape, "vectors has shape"),
-        (
-            lambda: extend_graph(knn_graph(np.eye(3), 1), np.eye(3), n_neighbors=2),
-            InvalidParameter,
-            "n_neighbors is 2, allowed <= 1",
+BAD_CALLS: list[Any] = [
+    (lambda: knn_graph(np.eye(3), 0), InvalidParameter, "n_neighbors is 0"),
+    (lambda: knn_graph([1.0], 1), InvalidShape, "vectors has shape"),
+    (lambda: knn_graph([[1.0, float("nan")]], 1), InvalidShape, "vectors holds nan"),
+    (lambda: knn_graph([[1.0, 0], [0, 0]], 1), InvalidShape, "vectors row 1 has length zero"),
+    (lambda: knn_graph(np.eye(3), 1, mean=[0.0]), InvalidShape, "mean has shape"),
+    (lambda: extend_graph(knn_graph(np.eye(3), 1), np.eye(3)[:2]), InvalidShape, "vectors has shape"),
+    (
+        lambda: extend_graph(knn_graph(np.eye(3), 1), np.eye(3), n_neighbors=2),
+        InvalidParameter,
+        "n_neighbors is 2, allowed <= 1",
+    ),
+    (
+        lambda: extend_graph(
+            NeighbourGraph(np.zeros((2, 1), np.int32), np.zeros((2, 1), np.float32), center=True),
+            np.eye(3),
         ),
-        (
-            lambda: extend_graph(
-                NeighbourGraph(np.zeros((2, 1), np.int32), np.zeros((2, 1), np.float32), center=True),
-                np.eye(3),
-            ),
-            InvalidInput,
-            "which mean",
-        ),
-    ],
-)
+        InvalidInput,
+        "which mean",
+    ),
+]
+
+
+@pytest.mark.parametrize(("call", "error", "message"), BAD_CALLS)
 def test_senseless_input_is_refused(call, error, message):
     with pytest.raises(error, match=message):
         call()

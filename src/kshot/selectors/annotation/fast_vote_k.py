@@ -114,7 +114,9 @@ def fast_vote_k(
     indices, gains = most_voted(votes, wanted, report)
     rest = wanted - len(indices)
     if rest:
-        indices += farthest_rows(vectors, votes.chosen, rest, center=graph.center, report=report)
+        indices += farthest_rows(
+            vectors, votes.chosen, rest, len(indices), center=graph.center, report=report
+        )
         gains += [0.0] * rest
     return planned(indices, gains, {"without_votes": rest, "graph_recall": graph.recall})
 
@@ -171,9 +173,9 @@ def most_voted(votes: VoteCount, wanted: int, report: Report) -> tuple[list[int]
 
 
 def farthest_rows(
-    vectors: ArrayLike, chosen: Bools, wanted: int, *, center: bool, report: Report
+    vectors: ArrayLike, chosen: Bools, wanted: int, before: int, *, center: bool, report: Report
 ) -> list[int]:
-    """Choose ``wanted`` further rows, each the least similar to the nearest chosen one.
+    """Choose ``wanted`` rows after ``before`` others, each the least similar to the nearest chosen one.
 
     O(n c d) for c chosen rows, then O(n d) per row. Ties go to the lowest index.
     """
@@ -187,14 +189,14 @@ def farthest_rows(
         for start in range(0, len(rows), step):
             block = slice(start, start + step)
             nearest[block] = np.rint(left[block] @ others.T * _STEPS).max(axis=1)
-            report(0, wanted)
+            report(before, before + wanted)
     farthest: list[int] = []
     for done in range(1, wanted + 1):
         best = int(np.argmin(nearest))
         farthest.append(int(rows[best]))
         np.maximum(nearest, np.rint(left @ left[best] * _STEPS), out=nearest)
         nearest[best] = np.inf
-        report(done, wanted)
+        report(before + done, before + wanted)
     return farthest
 
 

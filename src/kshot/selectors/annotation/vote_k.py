@@ -132,7 +132,7 @@ def vote_k(
     indices, gains = most_voted(votes, first, report)
     rest = first - len(indices)
     if rest:
-        far = farthest_rows(vectors, votes.chosen, rest, center=graph.center, report=report)
+        far = farthest_rows(vectors, votes.chosen, rest, len(indices), center=graph.center, report=report)
         for row in far:
             votes.choose(row)
         indices += far
