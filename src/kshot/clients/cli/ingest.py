@@ -6,7 +6,14 @@ from pathlib import Path
 from typing import Annotated, Protocol
 
 import typer
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
 
 from kshot.clients.cli import output
 from kshot.clients.cli.session import DataOption, JsonOption, Session, UrlOption
@@ -19,8 +26,8 @@ _SHOWN = 20
 class Advance(Protocol):
     """Moves a progress bar."""
 
-    def __call__(self, done: int, total: int | None = None) -> None:
-        """Show what is done, and of how much if that is known only now."""
+    def __call__(self, done: int, total: int | None = None, what: str | None = None) -> None:
+        """Show what is done, and of how much, or what it is now, if that is known only now."""
 
 
 def register(app: typer.Typer) -> None:
@@ -100,12 +107,18 @@ def ingest(
 @contextmanager
 def with_progress(what: str, total: int | None) -> Iterator[Advance]:
     """Show a bar on stderr, if that is a terminal; yields what moves it."""
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(compact=True),
+    )
     with Progress(*columns, console=output.err, disable=not output.err.is_terminal) as progress:
         task = progress.add_task(what, total=total)
 
-        def advance(done: int, total: int | None = None) -> None:
-            progress.update(task, completed=done, total=total)
+        def advance(done: int, total: int | None = None, what: str | None = None) -> None:
+            progress.update(task, completed=done, total=total, description=what)
 
         yield advance
 

@@ -9,7 +9,7 @@ import typer
 from typer.core import TyperGroup
 
 from kshot import __version__
-from kshot.clients.cli import demo, doctor, gaps, ingest, output, pools, selections, serve, tune
+from kshot.clients.cli import demo, doctor, gaps, ingest, output, plans, pools, selections, serve, tune
 from kshot.clients.cli.session import DataOption, JsonOption, Session, UrlOption, hint_for
 from kshot.errors import KshotError
 
@@ -97,6 +97,7 @@ demo.register(app)
 tune.register(pools.app)
 app.add_typer(pools.app, name="pool")
 gaps.register(pools.app)
+app.add_typer(plans.app, name="plan")
 ingest.register(app)
 selections.register(app)
 doctor.register(app)

@@ -147,7 +147,7 @@ _CODE_TO_HINT = {
     "unauthorized": "set KSHOT_API_KEY to the server's key",
     "pool_not_found": "`kshot pool ls` lists the pools, `kshot pool create NAME` makes one",
     "pool_exists": "choose another name, or pass --exist-ok to use the pool as it is",
-    "unknown_selector": "`kshot selectors` lists the methods",
+    "unknown_selector": "`kshot selectors` lists the methods, `kshot plan methods` those of planning",
     "invalid_filter": 'a filter looks like {"field": "metadata.lang", "eq": "en"}',
     "data_folder_locked": "leave out --data, or stop the other process",
 }

@@ -118,7 +118,8 @@ def within_cost(
     Ordered
         Where plans are nested, the rows of the order that can be paid for, each that is too dear passed over.
         Otherwise the largest plan that can be paid for, among those that bisection looks at; or the one that
-        is larger by one row, each that is too dear passed over, if more rows remain.
+        is larger by one row, each that is too dear passed over, if more rows remain. If no plan can be paid
+        for, the rows that can be of the largest one that might.
 
     Notes
     -----
@@ -144,7 +145,7 @@ def _nested(order: Order, costs: Float64s, max_cost: float, rows: Int64s, report
 
 def _bisected(order: Order, costs: Float64s, max_cost: float, rows: Int64s, report: Report) -> Ordered:
     # No plan is larger than the cheapest rows allow.
-    high = int(affordable(np.sort(costs[rows]), max_cost).sum())
+    high = most = int(affordable(np.sort(costs[rows]), max_cost).sum())
     low, best = 0, Ordered(np.empty(0, np.int64), np.empty(0, np.float64))
     while low < high:
         middle = (low + high + 1) // 2
@@ -153,11 +154,12 @@ def _bisected(order: Order, costs: Float64s, max_cost: float, rows: Int64s, repo
             low, best = middle, planned
         else:
             high = middle - 1
-    if low < len(rows):
-        larger = order(low + 1, report)
-        affordable_part = larger.take(affordable(costs[larger.indices], max_cost))
-        if len(affordable_part.indices) > len(best.indices):
-            return affordable_part
+    larger = low + 1 if low else most
+    if 0 < larger <= len(rows):
+        planned = order(larger, report)
+        rest = planned.take(affordable(costs[planned.indices], max_cost))
+        if len(rest.indices) > len(best.indices):
+            return rest
     return best
 
 

@@ -108,7 +108,7 @@ class PlanWork:
         order, graphs = prepared.order(candidates, runtime.folder / GRAPHS)
         planned = _within_budget(order, task, planner, request, phases.begin("planning"))
         curve = None
-        if request.curve and candidates.vectors is not None:
+        if request.curve and candidates.vectors is not None and len(planned.indices):
             # Strata and costs make another order than the planner's own, of which only this much is known.
             extends = planner.nested and request.strata is None and request.max_cost is None
             curve = _curve(candidates, name, planned, order if extends else None, request.seed, phases)
