@@ -54,6 +54,20 @@ def test_a_server_says_where_it_listens_and_ends_cleanly(number):
 
 
 @pytest.mark.component
+def test_a_program_reads_where_a_server_listens():
+    command = [*KSHOT, "serve", "--port", "0", "--log-level", "error", "--data", "d", "--json"]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    try:
+        assert process.stdout is not None
+        url = json.loads(process.stdout.readline())["url"]
+        with kshot.Client(url) as client:
+            assert client.ready()
+    finally:
+        process.terminate()
+        process.communicate(timeout=60)
+
+
+@pytest.mark.component
 def test_commands_find_the_server_that_owns_a_folder():
     with serving("--data", "kshot-data") as (_, url):
         with kshot.Client(url) as client:
@@ -159,10 +173,10 @@ def test_serve_hands_its_options_on(monkeypatch):
         "--log-format",
         "console",
     )
-    Run("serve")
+    Run("serve", "--json")
     assert calls == [
-        ("::1", 7, Path("d"), {"log_level": "debug", "log_format": "console"}),
-        (None, None, None, {"log_level": None, "log_format": None}),
+        ("::1", 7, Path("d"), {"log_level": "debug", "log_format": "console", "as_json": False}),
+        (None, None, None, {"log_level": None, "log_format": None, "as_json": True}),
     ]
 
 

@@ -1,5 +1,6 @@
 """The server process: socket, app, uvicorn, signals."""
 
+import json
 import socket
 import sys
 import threading
@@ -59,12 +60,13 @@ def serve(
     *,
     log_level: str | None = None,
     log_format: str | None = None,
+    as_json: bool = False,
     build: Callable[[Settings, Metrics], Services] | None = None,
 ) -> None:
     """Serve until SIGINT or SIGTERM, then finish open requests and flush; arguments win over ``KSHOT_*``.
 
-    Prints ``Listening on URL`` to stdout once requests are answered. Port 0 takes a free port. ``build``
-    constructs the services, as in `kshot.server.bootstrap.build_app`.
+    Prints ``Listening on URL``, or ``{"url": URL}`` as JSON, to stdout once requests are answered. Port 0
+    takes a free port. ``build`` constructs the services, as in `kshot.server.bootstrap.build_app`.
 
     Raises
     ------
@@ -90,7 +92,7 @@ def serve(
 
         def announce() -> None:
             write_owner(settings.data_dir, url)
-            sys.stdout.write(f"Listening on {url}\n")
+            sys.stdout.write(json.dumps({"url": url}) + "\n" if as_json else f"Listening on {url}\n")
             sys.stdout.flush()
 
         config = uvicorn.Config(

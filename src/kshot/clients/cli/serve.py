@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from kshot.clients.cli.session import Session
+from kshot.clients.cli.session import JsonOption, Session
 from kshot.clients.sdk.local import server_missing
 
 
@@ -62,16 +62,17 @@ def serve(
     log_format: Annotated[
         LogFormat | None, typer.Option(help="Default json. [env: KSHOT_LOG_FORMAT]", show_default=False)
     ] = None,
+    as_json: JsonOption = False,
 ) -> None:
     """Run the server until Ctrl-C.
 
-    It prints `Listening on http://HOST:PORT` once it answers. To be reachable from other machines it needs
-    a key, which every request then has to carry:
+    It prints `Listening on http://HOST:PORT` once it answers, as JSON `{"url": ...}`. To be reachable from
+    other machines it needs a key, which every request then has to carry:
 
         kshot serve
         KSHOT_API_KEY=$(openssl rand -hex 24) kshot serve --host 0.0.0.0 --data /srv/kshot
     """
-    folder = Session.of(context, data=data).data
+    session = Session.of(context, data=data, as_json=as_json)
     # Read when NumPy is imported. Requests run side by side: a product that takes every core makes the others
     # wait, and two such products at once take several times as long as one after the other.
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
@@ -79,4 +80,4 @@ def serve(
         from kshot.server.serving import serve as run_server  # noqa: PLC0415  (heavy, and an extra)
     except ModuleNotFoundError as error:
         raise server_missing(error, "kshot serve") from error
-    run_server(host, port, folder, log_level=log_level, log_format=log_format)
+    run_server(host, port, session.data, log_level=log_level, log_format=log_format, as_json=session.json)
