@@ -84,6 +84,24 @@ def job(state: str, **changes: Any) -> dict[str, Any]:
     }
 
 
+def plan(state: str, **changes: Any) -> dict[str, Any]:
+    return {
+        "id": "p1",
+        "pool": "tickets",
+        "state": state,
+        "phase": None,
+        "done": 1,
+        "total": 2,
+        "eta_s": None,
+        "request": {"pool": "tickets", "budget": 2},
+        "result": None,
+        "error": None,
+        "created_at": MOMENT,
+        "updated_at": MOMENT,
+        **changes,
+    }
+
+
 def problem(status: int, code: str, detail: str = "no", **changes: Any) -> httpx.Response:
     body = {
         "type": f"/problems/{code}",

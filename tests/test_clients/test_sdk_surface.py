@@ -16,20 +16,27 @@ from tests.test_clients import replies
 
 METHODS = [
     "cancel_job",
+    "cancel_plan",
     "close",
     "create_pool",
     "delete_example",
     "delete_examples",
     "delete_pool",
+    "export_plan",
     "gaps",
     "get_example",
     "get_job",
+    "get_plan",
     "get_pool",
     "get_selection",
     "list_examples",
     "list_jobs",
+    "list_plans",
     "list_pools",
     "patch_example",
+    "plan",
+    "plan_items",
+    "planners",
     "pool_stats",
     "ready",
     "render",
@@ -44,6 +51,7 @@ METHODS = [
     "version",
     "wait_indexed",
     "wait_job",
+    "wait_plan",
 ]
 
 

@@ -353,6 +353,10 @@ class StubPlans(Failing):
         )
         return PlannedList(data=[item], next_cursor="1")
 
+    async def export(self, plan_id: str, form: str, *, everything: bool) -> bytes:
+        self.called("export", (plan_id, form, everything))
+        return b"{}\n"
+
     async def cancel(self, plan_id: str) -> PlanInfo:
         return plan_info(plan_id, JobState.CANCELLED)
 

@@ -6,6 +6,7 @@ import httpx
 import pytest
 
 from kshot.schemas.examples import DeleteRequest, ExamplePatch
+from kshot.schemas.plans import PlanRequest
 from kshot.schemas.pools import PoolPatch
 from kshot.schemas.selections import RenderRequest, SelectRequest
 from kshot.schemas.tuning import TuneRequest
@@ -166,3 +167,31 @@ async def test_the_version_names_the_methods(client: httpx.AsyncClient):
     body = (await client.get("/version")).json()
     assert body["version"] == "0.1.0"
     assert "fused" in body["selectors"]
+
+
+async def test_a_plan_is_asked_for_followed_and_read(client: httpx.AsyncClient, services: StubServices):
+    response = await client.post("/v1/plans", json={"pool": "tickets", "budget": 3})
+    assert response.status_code == 202
+    assert response.headers["location"] == "/v1/plans/p1"
+    assert (await client.get("/v1/plans/p1")).json()["state"] == "running"
+    listed = (await client.get("/v1/plans", params={"pool": "tickets", "cursor": "c", "limit": 7})).json()
+    assert ([plan["id"] for plan in listed["data"]], listed["next_cursor"]) == (["p1"], "p1")
+    items = (await client.get("/v1/plans/p1/items", params={"cursor": "4", "limit": 7})).json()
+    assert ([item["id"] for item in items["data"]], items["next_cursor"]) == (["a"], "1")
+    exported = await client.get("/v1/plans/p1/export", params={"format": "csv", "all": "true"})
+    assert (exported.content, exported.headers["content-type"]) == (b"{}\n", "text/csv; charset=utf-8")
+    assert (await client.delete("/v1/plans/p1")).json()["state"] == "cancelled"
+    assert (await client.get("/v1/plans/absent")).json()["code"] == "plan_not_found"
+    assert services.plans.calls == [
+        ("start", PlanRequest(pool="tickets", budget=3)),
+        ("list", ("tickets", "c", 7)),
+        ("items", ("p1", "4", 7)),
+        ("export", ("p1", "csv", True)),
+    ]
+
+
+async def test_planners_are_listed_with_their_parameters(client: httpx.AsyncClient):
+    listed = (await client.get("/v1/planners")).json()["data"]
+    (found,) = [one for one in listed if one["name"] == "fast_vote_k"]
+    assert found["parameters"]["properties"]["n_neighbors"]["default"] == 150
+    assert (found["needs"], found["nested"]) == (["graph", "vectors"], True)

@@ -1,5 +1,6 @@
 """Plans over the real service: what is proposed, under which budget, and what becomes of it."""
 
+import json
 import threading
 from datetime import UTC, datetime
 from pathlib import Path
@@ -13,7 +14,7 @@ from kshot.clients.embedders.hashing import HashingEmbedder
 from kshot.index.store import Store
 from kshot.records import Job, JobState
 from kshot.selectors import fast_vote_k
-from kshot.server.services.planning import work
+from kshot.server.services.planning import gathering, work
 from tests.test_server.live import (
     Live,
     LivePool,
@@ -424,14 +425,14 @@ class Gate:
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.reached = threading.Event()
         self.open = threading.Event()
-        through = work.task_of
+        through = gathering.task_of
 
         def gated(*arguments: Any) -> Any:
             self.reached.set()
             assert self.open.wait(60)
             return through(*arguments)
 
-        monkeypatch.setattr(work, "task_of", gated)
+        monkeypatch.setattr(f"{work.__name__}.task_of", gated)
 
 
 def test_a_running_plan_can_be_cancelled(live: Live, pool: LivePool, monkeypatch: pytest.MonkeyPatch):
@@ -502,3 +503,32 @@ def test_a_plan_whose_index_does_not_catch_up_fails_with_the_reason(
     plan = finished(pool, job.id)
     assert (plan["state"], plan["error"]["code"]) == ("failed", "unavailable")
     assert "wanted 99" in plan["error"]["detail"]
+
+
+# --- for labelling tools ---
+
+
+def test_a_plan_is_exported_in_order_and_without_what_is_labelled(live: Live, pool: LivePool):
+    pool.add(unlabelled(5))
+    plan = made(pool, budget=4, method="k_center", curve=False)
+    chosen = ids(pool, plan)
+    pool.request("PATCH", f"/examples/{chosen[1]}", {"outputs": "billing", "status": "approved"})
+    pool.indexed()
+    path = f"/v1/plans/{plan['id']}/export"
+
+    response = live.http.get(path)
+    assert response.headers["content-type"] == "application/x-ndjson"
+    assert response.headers["content-disposition"] == f'attachment; filename="plan-{plan["id"][:8]}.jsonl"'
+    rows = [json.loads(line) for line in response.text.splitlines()]
+    assert [row["id"] for row in rows] == [chosen[0], *chosen[2:]]
+    everything = live.http.get(path, params={"all": "true"}).text.splitlines()
+    assert [json.loads(line)["id"] for line in everything] == chosen
+
+    tasks = live.http.get(path, params={"format": "label-studio"}).json()
+    assert [task["data"]["kshot_id"] for task in tasks] == [chosen[0], *chosen[2:]]
+    assert {(task["data"]["kshot_plan"], task["data"]["kshot_pool"]) for task in tasks} == {
+        (plan["id"], pool.name)
+    }
+    for form in ("argilla", "prodigy", "csv"):
+        assert chosen[0] in live.http.get(path, params={"format": form}).text
+    assert pointers(the_problem(live.http.get(path, params={"format": "paper"}), 422)) == ["/format"]

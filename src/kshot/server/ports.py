@@ -180,6 +180,10 @@ class PlanService(Protocol):
         """Return one page of what a plan proposes, in order; `Conflict` before it is made."""
         ...
 
+    async def export(self, plan_id: str, form: str, *, everything: bool) -> bytes:
+        """Write what a plan proposes as a labelling tool imports it; `Conflict` before it is made."""
+        ...
+
     async def cancel(self, plan_id: str) -> PlanInfo:
         """Ask a plan to stop; a finished one is returned as it is."""
         ...

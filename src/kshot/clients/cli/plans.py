@@ -12,6 +12,7 @@ from kshot.clients.cli.session import DataOption, JsonOption, Session, UrlOption
 from kshot.clients.cli.sources import Columns, count_lines, format_of, read_lines
 from kshot.clients.sdk.client import Client
 from kshot.formatting import content_text
+from kshot.labelling import label_studio_config
 from kshot.records import JobState
 from kshot.schemas.plans import PlanInfo, PlannedExample
 
@@ -205,6 +206,56 @@ def show(
         output.print_text(f"plan {plan.id} is {plan.state}{reason}")
     else:
         _print(plan, items)
+
+
+@app.command()
+def export(
+    context: typer.Context,
+    plan_id: PlanArgument,
+    form: Annotated[
+        str,
+        typer.Option("--format", "-f", help="label-studio, argilla, prodigy, csv or jsonl."),
+    ] = "jsonl",
+    target: Annotated[
+        Path | None,
+        typer.Option("--output", "-o", metavar="FILE", help="Default: stdout.", show_default=False),
+    ] = None,
+    everything: Annotated[
+        bool, typer.Option("--all", help="Also what is labelled or retired since.")
+    ] = False,
+    interface: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="Also write a labelling interface for Label Studio, with the pool's labels.",
+            show_default=False,
+        ),
+    ] = None,
+    url: UrlOption = None,
+    data: DataOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Write what a plan proposes as a file for a labelling tool, the first to label first.
+
+        kshot plan export PLAN --format label-studio -o tasks.json --interface interface.xml
+        kshot plan export PLAN --format csv > tasks.csv
+
+    `kshot plan import` takes the answers back.
+    """
+    session = Session.of(context, url, data, as_json=as_json)
+    with session.client() as client:
+        written = client.export_plan(plan_id, form, everything=everything)
+        labels = []
+        if interface is not None:
+            pool = client.get_plan(plan_id).pool
+            labels = [] if pool is None else list(client.pool_stats(pool).by_label)
+    if interface is not None:
+        interface.write_text(label_studio_config(labels), "utf-8")
+    if target is None:
+        typer.echo(written, nl=False)
+    else:
+        target.write_bytes(written)
+        output.note(f"{len(written)} bytes written to {target}")
 
 
 @app.command()

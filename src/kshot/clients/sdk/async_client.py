@@ -106,6 +106,7 @@ class AsyncClient:
     get_plan = _call(plans.get_plan)
     list_plans = _pages(plans.list_plans)
     plan_items = _pages(plans.plan_items)
+    export_plan = _call(plans.export_plan)
     cancel_plan = _call(plans.cancel_plan)
     planners = _call(plans.planners)
 

@@ -1,9 +1,9 @@
 """Annotation plans: what to label next."""
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 from fastapi import APIRouter, Query, Request, Response
-from pydantic import Field
+from pydantic import BaseModel, ConfigDict, Field
 
 from kshot.errors import (
     Conflict,
@@ -13,8 +13,9 @@ from kshot.errors import (
     PlanNotFound,
     PoolNotFound,
 )
+from kshot.labelling import FORMATS
 from kshot.schemas.plans import PlanInfo, PlanList, PlannedList, PlannerList, PlanRequest
-from kshot.server.bodies import read_model, reply
+from kshot.server.bodies import JSON, NDJSON, read_model, reply
 from kshot.server.idempotency import once
 from kshot.server.openapi import contract
 from kshot.server.planners_schema import planner_infos
@@ -27,6 +28,20 @@ class PlanParameters(PageParameters):
     """Query parameters of a listing of plans."""
 
     pool: str | None = Field(default=None, max_length=100, description="only this pool's plans")
+
+
+class ExportParameters(BaseModel):
+    """Query parameters of an export."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    format: Literal["label-studio", "argilla", "prodigy", "csv", "jsonl"] = Field(
+        default="jsonl", description="the tool that is to read it"
+    )
+    all: bool = Field(default=False, description="also what is labelled or retired since")
+
+
+_SUFFIX_TO_TYPE = {".json": JSON, ".jsonl": NDJSON, ".csv": "text/csv; charset=utf-8"}
 
 
 @router.get("/planners", response_model=PlannerList, **contract())
@@ -76,6 +91,25 @@ async def get_plan(plan_id: str, request: Request) -> Response:
 async def list_plan_items(plan_id: str, request: Request, page: Page) -> Response:
     """List what a plan proposes, the first to label first, and what became of it since."""
     return reply(await services(request).plans.items(plan_id, page.cursor, page.limit))
+
+
+@router.get(
+    "/plans/{plan_id}/export",
+    response_class=Response,
+    **contract(problems=(PlanNotFound, Conflict)),
+)
+async def export_plan(
+    plan_id: str, request: Request, parameters: Annotated[ExportParameters, Query()]
+) -> Response:
+    """Write what a plan proposes as a file for a labelling tool, the first to label first."""
+    data = await services(request).plans.export(plan_id, parameters.format, everything=parameters.all)
+    suffix = FORMATS[parameters.format].suffix
+    name = f"plan-{plan_id[:8]}{suffix}"
+    return Response(
+        data,
+        media_type=_SUFFIX_TO_TYPE[suffix],
+        headers={"Content-Disposition": f'attachment; filename="{name}"'},
+    )
 
 
 @router.delete("/plans/{plan_id}", response_model=PlanInfo, **contract(problems=(PlanNotFound,)))

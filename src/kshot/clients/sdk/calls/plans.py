@@ -106,6 +106,28 @@ def cancel_plan(plan_id: str) -> Call[PlanInfo]:
     return Call(method="DELETE", path=path_of("plans", plan_id), read=reader(PlanInfo))
 
 
+def export_plan(plan_id: str, format: str = "jsonl", *, everything: bool = False) -> Call[bytes]:  # noqa: A002
+    """Return what a plan proposes as a file that a labelling tool imports, the first to label first.
+
+    Parameters
+    ----------
+    plan_id : str
+    format : str
+        ``label-studio``, ``argilla``, ``prodigy``, ``csv`` or ``jsonl``.
+    everything : bool
+        Also what is labelled or retired since.
+
+    Raises
+    ------
+    PlanNotFound, Conflict
+        There is no such plan, or it is not made yet.
+    InvalidInput
+        There is no such format.
+    """
+    params = {"format": format, **({"all": "true"} if everything else {})}
+    return Call(method="GET", path=path_of("plans", plan_id, "export"), params=params, read=lambda body: body)
+
+
 def planners() -> Call[PlannerList]:
     """List the methods of planning: what each does, its parameters, what it needs."""
     return Call(method="GET", path=path_of("planners"), read=reader(PlannerList))

@@ -14,6 +14,7 @@ from kshot.errors import (
     PlanNotFound,
 )
 from kshot.index.store import Store
+from kshot.labelling import Task, tasks_file
 from kshot.records import Example, Job, PlanItem, Status, content_hash
 from kshot.schemas.gaps import Gap
 from kshot.schemas.plans import PlanInfo, PlanList, PlannedExample, PlannedList, PlanRequest, PlanResult
@@ -27,6 +28,9 @@ from kshot.server.services.registry import PoolRegistry
 from kshot.server.services.runtime import PoolRuntime
 from kshot.server.validation import refusal
 
+MOST_CHOICES = 500
+"""Labels that an annotator is given to choose from."""
+_PAGE = 500
 GAP_SOURCE = "coverage_gap"
 """``metadata.source`` of an example that was a query to which nothing came close."""
 
@@ -77,6 +81,19 @@ class PlanService:
     async def items(self, plan_id: str, cursor: str | None, limit: int) -> PlannedList:
         """Return a page of what a plan proposes; the cursor is the last rank seen."""
         return await asyncio.to_thread(self._items, plan_id, cursor, limit)
+
+    async def export(self, plan_id: str, form: str, *, everything: bool) -> bytes:
+        """Write what a plan proposes as a labelling tool imports it.
+
+        Parameters
+        ----------
+        plan_id : str
+        form : str
+            A name of `kshot.labelling.FORMATS`.
+        everything : bool
+            Also what is labelled or retired since.
+        """
+        return await asyncio.to_thread(self._export, plan_id, form, everything)
 
     async def cancel(self, plan_id: str) -> PlanInfo:
         """Stop a plan that is not made yet; any other stays as it is."""
@@ -149,6 +166,32 @@ class PlanService:
             next_cursor=str(page[-1].rank) if len(found) > limit else None,
         )
 
+    def _export(self, plan_id: str, form: str, everything: bool) -> bytes:  # noqa: FBT001  (in a thread)
+        job = self.finished(plan_id)
+        info = self._info(job)
+        tasks: list[Task] = []
+        cursor: str | None = None
+        while True:
+            page = self._items(plan_id, cursor, _PAGE)
+            tasks += [
+                _task(item, info)
+                for item in page.data
+                if item.state == "unlabelled" or (everything and item.state != "deleted")
+            ]
+            cursor = page.next_cursor
+            if cursor is None:
+                return tasks_file(form, tasks, labels=self._labels(info.pool))
+
+    def _labels(self, pool: str | None) -> Sequence[str]:
+        """Return the pool's labels, the most frequent first; none if there are too many to choose from."""
+        runtime = None if pool is None else self._registry.find(pool)
+        if runtime is None:
+            return []
+        snapshot = runtime.index.snapshot
+        column = snapshot.field_to_column.get("label")
+        labels = [] if column is None else list(column.counts(snapshot.live))
+        return labels if len(labels) <= MOST_CHOICES else []
+
     def finished(self, plan_id: str) -> Job:
         """Return a plan that is made.
 
@@ -204,6 +247,19 @@ def _gap_row(gap: Gap) -> dict[str, Any] | None:
             "best_similarity": round(gap.best_similarity, 6),
         },
     }
+
+
+def _task(item: PlannedExample, plan: PlanInfo) -> Task:
+    assert item.inputs is not None
+    return Task(
+        id=item.id,
+        inputs=item.inputs,
+        metadata=item.metadata,
+        rank=item.rank,
+        gain=item.gain,
+        plan_id=plan.id,
+        pool=plan.pool,
+    )
 
 
 def _planned(item: PlanItem, example: Example | None) -> PlannedExample:
