@@ -90,6 +90,19 @@ def as_refining(selector: Selector) -> RefiningSelector | None:
     return cast("RefiningSelector", selector) if hasattr(selector, "refine") else None
 
 
+class CoveringSelector(Selector, Protocol):
+    """A selector that covers the parts of the query, so that lengths can be weighed against coverage."""
+
+    def covered(self, candidates: Candidates) -> Floats:
+        """Return the partial scores that are covered with, shape (n, L); L is 0 where there is nothing."""
+        ...
+
+
+def as_covering(selector: Selector) -> CoveringSelector | None:
+    """Return the selector if it covers the query's parts."""
+    return cast("CoveringSelector", selector) if hasattr(selector, "covered") else None
+
+
 def parameter(
     default: T,
     *,

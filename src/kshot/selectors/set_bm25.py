@@ -6,8 +6,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from kshot.arrays import Candidates, Feature, Float64s, Picks
-from kshot.selectors.base import require_part
+from kshot.arrays import Candidates, Float64s, Picks
 from kshot.selectors.lexical import Bm25Matrix, Bm25Variant
 from kshot.selectors.registry import SELECTORS
 from kshot.selectors.structure_cover import StructureCover, Weighting, covering_picks
@@ -89,5 +88,4 @@ class SetBm25(StructureCover):
 
     def select(self, candidates: Candidates, k: int, rng: np.random.Generator) -> Picks:
         """Return ``min(k, n)`` picks."""
-        scores = require_part(candidates.structure_scores, Feature.STRUCTURES)
-        return covering_picks(scores, candidates.relevance, k)
+        return covering_picks(self.covered(candidates), candidates.relevance, k)

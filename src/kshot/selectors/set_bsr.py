@@ -72,6 +72,10 @@ class SetBsr(FusedRelevance):
             relevance=self._own(estimated),
         )
 
+    def covered(self, candidates: Candidates) -> Floats:
+        """Return the scores by token."""
+        return require_part(candidates.partial_scores, Feature.TOKENS)
+
     def select(self, candidates: Candidates, k: int, rng: np.random.Generator) -> Picks:
         """Return ``min(k, n)`` picks."""
         partial_scores: Floats = require_part(candidates.partial_scores, Feature.TOKENS)

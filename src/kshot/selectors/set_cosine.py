@@ -63,8 +63,12 @@ class SetCosine:
     needs: ClassVar[frozenset[Feature]] = frozenset({Feature.VECTORS})
     pool_wide: ClassVar[bool] = True
 
-    def select(self, candidates: Candidates, k: int, rng: np.random.Generator) -> Picks:
-        """Return ``min(k, n)`` picks."""
+    def covered(self, candidates: Candidates) -> Floats:
+        """Return the scores by dimension."""
         vectors = require_part(candidates.vectors, Feature.VECTORS)
         query = require_part(candidates.query_vector, Feature.VECTORS)
-        return coverage_greedy(cosine_partial_scores(query, vectors), k)
+        return cosine_partial_scores(query, vectors)
+
+    def select(self, candidates: Candidates, k: int, rng: np.random.Generator) -> Picks:
+        """Return ``min(k, n)`` picks."""
+        return coverage_greedy(self.covered(candidates), k)

@@ -6,8 +6,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from kshot.arrays import Candidates, Feature, Float64s, Picks
-from kshot.selectors.base import require_part
+from kshot.arrays import Candidates, Float64s, Picks
 from kshot.selectors.registry import SELECTORS
 from kshot.selectors.structure_cover import StructureCover, Weighting, covering_picks
 
@@ -74,5 +73,4 @@ class Structural(StructureCover):
 
     def select(self, candidates: Candidates, k: int, rng: np.random.Generator) -> Picks:
         """Return ``min(k, n)`` picks."""
-        scores = require_part(candidates.structure_scores, Feature.STRUCTURES)
-        return covering_picks(scores, candidates.relevance, k)
+        return covering_picks(self.covered(candidates), candidates.relevance, k)

@@ -6,8 +6,8 @@ from typing import ClassVar, Literal, TypeAlias
 import numpy as np
 from numpy.typing import ArrayLike
 
-from kshot.arrays import Feature, Picks, as_float64
-from kshot.selectors.base import check_parameters, parameter
+from kshot.arrays import Candidates, Feature, Floats, Picks, as_float64
+from kshot.selectors.base import check_parameters, parameter, require_part
 from kshot.selectors.coverage import coverage_greedy
 from kshot.selectors.ranking import ranked_picks, top_k
 from kshot.structures import StructureKind
@@ -95,3 +95,7 @@ class StructureCover:
 
     def __post_init__(self) -> None:
         check_parameters(self)
+
+    def covered(self, candidates: Candidates) -> Floats:
+        """Return the scores by structure."""
+        return require_part(candidates.structure_scores, Feature.STRUCTURES)

@@ -29,6 +29,7 @@ from kshot.server.services.choosing import Choice, Method
 from kshot.server.services.explaining import explain, left_out_reasons
 from kshot.server.services.gaps import best_similarity, gap_notices
 from kshot.server.services.pace import in_time
+from kshot.server.services.room import Room
 from kshot.server.services.runtime import PoolRuntime
 from kshot.server.services.shown import Shown
 
@@ -108,6 +109,7 @@ def answer(
         request,
         k - len(stable),
         runtime.settings.difficulty_field,
+        _room(store, runtime, snapshot, stable, request) if packing == "knapsack" else None,
     )
     selected = time.perf_counter()
 
@@ -122,8 +124,8 @@ def answer(
         lambda picks: assembly.ordered(runtime, snapshot, picks, order, request.seed),
     )
     chosen = [*stable, *dynamic]
-    wanted = k if request.adaptive is None else len(chosen) + len(dropped)
-    notices += _notices(chosen, wanted, len(allowed.rows), len(dropped))
+    wanted = k if request.adaptive is None else len(chosen) + len(dropped) + choice.without_room
+    notices += _notices(chosen, wanted, len(allowed.rows), len(dropped) + choice.without_room)
     gap_below = runtime.settings.select.gap_below
     best = best_similarity(snapshot, asked or query, allowed, _at_hand(choice, stable, asked), gap_below)
     notices += gap_notices(best, gap_below)
@@ -248,6 +250,24 @@ def _chosen(
             )
         )
     return chosen
+
+
+def _room(
+    store: Store, runtime: PoolRuntime, snapshot: Snapshot, stable: Sequence[Chosen], request: SelectRequest
+) -> Room | None:
+    """Return what the core leaves of ``max_tokens``; None without a limit."""
+    if request.max_tokens is None:
+        return None
+    left = max(0, request.max_tokens - sum(one.tokens for one in stable))
+
+    def lengths(rows: Int64s) -> Int64s:
+        # Erased since: too long for any budget.
+        found = np.full(len(rows), left + 1, np.int64)
+        for place, shown in runtime.shown.get(snapshot, rows, lambda seqs: _load(store, runtime, seqs)):
+            found[place] = max(shown.tokens, 1)
+        return found
+
+    return Room(left, lengths)
 
 
 def _load(store: Store, runtime: PoolRuntime, seqs: Sequence[int]) -> list[Shown]:

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from kshot.arrays import Bools, Candidates, Exactness, Feature, Float64s, Int64s, Picks, exactness
+from kshot.arrays import Bools, Candidates, Exactness, Feature, Float64s, Floats, Int64s, Picks, exactness
 from kshot.errors import FieldError, InvalidInput, InvalidParameter
 from kshot.index.candidates import QueryFeatures, gather, similarities
 from kshot.index.snapshot import Eligible, Exclusions, Snapshot
@@ -17,8 +17,10 @@ from kshot.records import input_hash
 from kshot.schemas.base import Notice
 from kshot.schemas.selections import Distinct, Query, SelectRequest
 from kshot.selectors import SELECTORS, Selector, select_distinct
+from kshot.selectors.base import as_covering
 from kshot.selectors.fused_relevance import FusedRelevance
 from kshot.selectors.uniform import Uniform
+from kshot.server.services.room import Room, packed
 
 RUNNERS_UP = 5
 
@@ -35,12 +37,14 @@ class Method:
 class RunnerUp:
     """A row that came close.
 
-    ``like`` is the pick that it nearly equals and the cosine to it, where that is what kept it out.
+    ``like`` is the pick that it nearly equals and the cosine to it, where that is what kept it out;
+    ``too_long`` where its length did.
     """
 
     row: int
     score: float
     like: tuple[int, float] | None = None
+    too_long: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +65,8 @@ class Choice:
         Highest cosine of a candidate to the query; None without candidates.
     exactness : Exactness
         What is known of it beside the choice from every eligible row.
+    without_room : int
+        Places left empty because nothing else fits into the budget.
     """
 
     rows: Int64s
@@ -71,6 +77,7 @@ class Choice:
     runners_up: tuple[RunnerUp, ...] = ()
     nearest: float | None = None
     exactness: Exactness = Exactness.EXACT
+    without_room: int = 0
 
     @classmethod
     def nothing(cls) -> "Choice":
@@ -172,22 +179,50 @@ def choose(
     request: SelectRequest,
     k: int,
     difficulty_field: str | None,
+    room: Room | None = None,
 ) -> Choice:
-    """Run the method over the eligible rows; ``difficulty_field`` is the pool's setting."""
+    """Run the method over the eligible rows; ``difficulty_field`` is the pool's setting.
+
+    With ``room``, a method that covers the query's parts weighs them against the length of the rows.
+    """
     if not len(eligible.rows) or k < 1:
         return Choice.nothing()
     candidates = gather(snapshot, query, eligible, method.selector, k, difficulty_field, exact=request.exact)
-    picks = _run(snapshot, method, candidates, request, k)
+    covered = None if room is None else _covered(method.selector, candidates)
+    without_room = 0
+    if room is None or covered is None:
+        picks = _run(snapshot, method, candidates, request, k)
+    else:
+        found = packed(
+            lambda most: _run(snapshot, method, candidates, request, most),
+            covered,
+            candidates.rows,
+            k,
+            room,
+        )
+        picks, without_room = found.picks, found.missing
+        candidates = replace(candidates, complete=candidates.complete and found.seen_all)
+    runners_up: tuple[RunnerUp, ...] = ()
+    if request.explain:
+        runners_up = _runners_up(snapshot, method, candidates, picks, request, k, weighed=covered is not None)
     return Choice(
         rows=candidates.rows[picks.indices],
         scores=picks.scores,
         gains=picks.gains,
         candidates=len(candidates),
         diagnostics=picks.diagnostics,
-        runners_up=_runners_up(snapshot, method, candidates, picks, request, k) if request.explain else (),
+        runners_up=runners_up,
         nearest=float(candidates.relevance.max()),
         exactness=exactness(candidates, picks),
+        without_room=without_room,
     )
+
+
+def _covered(selector: Selector, candidates: Candidates) -> Floats | None:
+    """Return what the method covers the query with; None if it does not, or the query has no parts."""
+    covering = as_covering(selector)
+    scores = None if covering is None else covering.covered(candidates)
+    return None if scores is None or not scores.shape[1] else scores
 
 
 def _with_present_signals(selector: Selector, query: QueryFeatures) -> tuple[Selector, list[str]]:
@@ -244,12 +279,14 @@ def _runners_up(
     picks: Picks,
     request: SelectRequest,
     k: int,
+    *,
+    weighed: bool,
 ) -> tuple[RunnerUp, ...]:
     more = _run(snapshot, method, candidates, request, k + RUNNERS_UP)
     chosen = set(picks.indices.tolist())
     next_ones = [
-        RunnerUp(int(candidates.rows[index]), float(score))
-        for index, score in zip(more.indices.tolist(), more.scores.tolist(), strict=True)
+        RunnerUp(int(candidates.rows[index]), float(score), too_long=weighed and place < k)
+        for place, (index, score) in enumerate(zip(more.indices.tolist(), more.scores.tolist(), strict=True))
         if index not in chosen
     ][:RUNNERS_UP]
     return (*_near_duplicates(snapshot, method, candidates, picks, request, k), *next_ones)

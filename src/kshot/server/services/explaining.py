@@ -97,6 +97,8 @@ def _runners_up(
         if one.like is not None:
             like = seq_to_id.get(int(snapshot.seqs[one.like[0]]))
             reason = f"distinct: its cosine to {like!r} is {one.like[1]:.3f}"
+        elif one.too_long:
+            reason = "max_tokens: others cover more of the query for their tokens"
         found.append(Rejected(id=example_id, score=one.score, reason=reason))
     return found
 
