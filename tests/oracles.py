@@ -250,7 +250,8 @@ def votes_for(neighbours, chosen, discount, discounting=None, number=Fraction):
 def vote_k(neighbours, budget, discount, labelled=()):
     """Count all votes anew for every pick; stop when there is no vote left."""
     chosen = list(labelled)
-    picks, gains = [], []
+    picks: list[int] = []
+    gains: list[float] = []
     while len(picks) < budget:
         votes = votes_for(neighbours, chosen, discount)
         left = [u for u in votes if u not in chosen and votes[u] > 0]
@@ -261,3 +262,68 @@ def vote_k(neighbours, budget, discount, labelled=()):
         gains.append(float(votes[best]))
         chosen.append(best)
     return picks, gains
+
+
+def facility_value(similarity, chosen, floor=0.0):
+    """How similar every row is to the chosen row most similar to it, added up."""
+    return math.fsum(max([floor, *(float(row[s]) for s in chosen)]) for row in similarity)
+
+
+def facility_location(similarity, budget, labelled=(), floor=0.0):
+    """Add the row that raises the value most, each value computed from scratch; stop when none does."""
+    chosen = list(labelled)
+    picks: list[int] = []
+    gains: list[float] = []
+    nearest = np.array([max([floor, *row[chosen]]) for row in similarity])
+    while len(picks) < budget:
+        left = [i for i in range(len(similarity)) if i not in chosen]
+        raised = {i: float(np.maximum(similarity[:, i] - nearest, 0.0).sum()) for i in left}
+        best = max(left, key=lambda i: (raised[i], -i), default=None)
+        if best is None or raised[best] <= 0:
+            break
+        picks.append(best)
+        gains.append(raised[best])
+        chosen.append(best)
+        nearest = np.maximum(nearest, similarity[:, best])
+    return picks, gains
+
+
+def radius(vectors, chosen):
+    return max(min(float(np.linalg.norm(row - vectors[s])) for s in chosen) for row in vectors)
+
+
+def greedy_volume(kernel, budget, labelled=()):
+    """Add the row with the largest determinant beside the labelled ones, each computed from scratch."""
+    picks: list[int] = []
+
+    def volume(rows):
+        chosen = [*labelled, *rows]
+        return np.linalg.slogdet(kernel[np.ix_(chosen, chosen)])[1] if chosen else 0.0
+
+    while len(picks) < budget:
+        left = [i for i in range(len(kernel)) if i not in picks and i not in labelled]
+        picks.append(max(left, key=lambda i: (volume([*picks, i]), -i)))
+    return picks, volume(picks) - volume([])
+
+
+def mig(tags, tag_vectors, budget, quality, labelled=(), threshold=0.9, weight=1.0, a=1e-6, b=0.8):
+    """Follow the formulas with dense matrices, all slopes afresh for every pick."""
+    unit = tag_vectors / np.linalg.norm(tag_vectors, axis=1)[:, None]
+    W = weight * unit @ unit.T
+    W[unit @ unit.T < threshold] = 0.0
+    np.fill_diagonal(W, 1.0)
+    P = W / W.sum(axis=0)
+    X = np.array([q * t / max(t.sum(), 1) for q, t in zip(quality, tags, strict=True)]) @ P
+    known = X[list(labelled)].sum(axis=0)
+    picks: list[int] = []
+    slopes, information = [], [float(((known + a) ** b).sum())]
+    while len(picks) < budget:
+        left = [i for i in range(len(X)) if i not in picks and i not in labelled]
+        slope = X @ (b * (known + a) ** (b - 1))
+        largest = max(slope[i] for i in left)
+        best = next(i for i in left if slope[i] >= largest - 1e-9 * abs(largest))
+        picks.append(best)
+        slopes.append(float(slope[best]))
+        known = known + X[best]
+        information.append(float(((known + a) ** b).sum()))
+    return picks, slopes, np.diff(information).tolist()

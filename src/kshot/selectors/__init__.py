@@ -13,10 +13,20 @@ from kshot.selectors.annotation.curve import (
     objective_curve,
     random_coverage,
 )
+from kshot.selectors.annotation.dispersion import max_sum_dispersion
+from kshot.selectors.annotation.dpp_diversity import dpp_diversity, log_det_distance
+from kshot.selectors.annotation.facility_location import facility_location
 from kshot.selectors.annotation.fast_vote_k import fast_vote_k
+from kshot.selectors.annotation.k_center import k_center
+from kshot.selectors.annotation.k_means import k_means
+from kshot.selectors.annotation.least_confidence import least_confidence
 from kshot.selectors.annotation.measuring import coverage_sample, log_budgets
+from kshot.selectors.annotation.mig import mig
 from kshot.selectors.annotation.neighbour_graph import NeighbourGraph
 from kshot.selectors.annotation.neighbour_search import extend_graph, knn_graph
+from kshot.selectors.annotation.sensitivity import sensitivity
+from kshot.selectors.annotation.structurally_diverse import structurally_diverse
+from kshot.selectors.annotation.uniform import random_rows
 from kshot.selectors.annotation.vote_k import vote_k
 from kshot.selectors.base import Selector
 from kshot.selectors.bsr import bsr
@@ -35,7 +45,6 @@ from kshot.selectors.packing import PackingPolicy, pack
 from kshot.selectors.ranking import top_k
 from kshot.selectors.refinement import coverage_contenders, ranking_contenders
 from kshot.selectors.registry import SELECTORS, Registry
-from kshot.selectors.representative import facility_location
 from kshot.selectors.set_bm25 import bm25_partial_scores
 from kshot.selectors.set_cosine import cosine_partial_scores
 from kshot.selectors.sift import sift
@@ -70,27 +79,37 @@ __all__ = [
     "coverage_sample",
     "covering_picks",
     "curriculum",
+    "dpp_diversity",
     "dpp_map",
     "extend_graph",
     "facility_location",
     "fast_vote_k",
     "inverse_document_frequency",
+    "k_center",
+    "k_means",
     "knn_graph",
     "labels_needed",
+    "least_confidence",
     "log_budgets",
+    "log_det_distance",
+    "max_sum_dispersion",
     "maxsim",
+    "mig",
     "mmr",
     "objective_curve",
     "pack",
     "prompt_order",
     "random_coverage",
+    "random_rows",
     "ranking_contenders",
     "reciprocal_rank_fusion",
     "relevance_kernel_factors",
     "select_distinct",
+    "sensitivity",
     "sift",
     "standardise",
     "structural_recall",
+    "structurally_diverse",
     "top_k",
     "vote_k",
     "votek_overlap",

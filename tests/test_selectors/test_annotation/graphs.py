@@ -46,3 +46,8 @@ class Reports:
         self.seen.append((done, total))
         if self._stop_after is not None and len(self.seen) >= self._stop_after:
             raise Stopped
+
+
+def scaled(rows):
+    """Rows of length 1, in float64."""
+    return rows / np.linalg.norm(rows, axis=1)[:, None]

@@ -7,7 +7,7 @@ import numpy as np
 
 from kshot.arrays import Int64s
 from kshot.index.snapshot import Eligible, Snapshot
-from kshot.selectors.representative import facility_location
+from kshot.selectors.annotation.facility_location import facility_location
 
 _KEPT = 256
 
