@@ -10,10 +10,12 @@ from kshot.clients.cli import output
 from kshot.clients.cli.ingest import with_progress
 from kshot.clients.cli.session import DataOption, JsonOption, Session, UrlOption, json_argument
 from kshot.clients.cli.sources import Columns, count_lines, format_of, read_lines
+from kshot.clients.plots import budget_curve_html, budget_curve_png
 from kshot.clients.sdk.client import Client
 from kshot.formatting import content_text
 from kshot.labelling import label_studio_config
 from kshot.records import JobState
+from kshot.schemas.curves import CurvePoint
 from kshot.schemas.plans import PlanInfo, PlannedExample
 
 app = typer.Typer(
@@ -206,6 +208,68 @@ def show(
         output.print_text(f"plan {plan.id} is {plan.state}{reason}")
     else:
         _print(plan, items)
+
+
+@app.command()
+def curve(
+    context: typer.Context,
+    plan_id: PlanArgument,
+    png: Annotated[
+        Path | None,
+        typer.Option("--png", metavar="FILE", help="Draw it; needs kshot[plots].", show_default=False),
+    ] = None,
+    html: Annotated[
+        Path | None,
+        typer.Option("--html", metavar="FILE", help="Write an interactive page.", show_default=False),
+    ] = None,
+    url: UrlOption = None,
+    data: DataOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Show what each further label buys: coverage by a plan, at random and by k-center.
+
+    Coverage is the cosine of every unlabelled example to its nearest labelled one.
+
+        kshot plan curve PLAN
+        kshot plan curve PLAN --png curve.png --html curve.html
+    """
+    session = Session.of(context, url, data, as_json=as_json)
+    with session.client() as client:
+        plan = client.get_plan(plan_id)
+    if plan.result is None or plan.result.curve is None:
+        why = f"it is {plan.state}" if plan.result is None else "it was made without"
+        output.fail(f"plan {plan_id} has no curve: {why}")
+        raise typer.Exit(1)
+    found = plan.result.curve
+    if png is not None:
+        budget_curve_png(found, png)
+        output.note(f"drawn to {png}")
+    if html is not None:
+        html.write_text(budget_curve_html(found), "utf-8")
+        output.note(f"written to {html}")
+    if session.json:
+        output.print_json(found)
+        return
+    at_random = {point.budget: point for point in found.random.points}
+    by_k_center = {point.budget: point for point in found.k_center or []}
+    output.print_table(
+        ["labels", f"{found.method}, mean", "p10", "random, mean", "p10", "k_center, mean", "p10"],
+        [
+            [
+                point.budget,
+                point.mean,
+                point.p10,
+                *_pair(at_random.get(point.budget)),
+                *_pair(by_k_center.get(point.budget)),
+            ]
+            for point in found.points
+        ],
+    )
+    output.print_text(found.needed.sentence)
+
+
+def _pair(point: CurvePoint | None) -> tuple[float | None, float | None]:
+    return (None, None) if point is None else (point.mean, point.p10)
 
 
 @app.command()
