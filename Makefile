@@ -6,7 +6,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 export HF_HUB_OFFLINE ?= 1
 
-EXTRAS := server,embedded,tokenizers,tiktoken,parquet,postgres
+EXTRAS := server,embedded,tokenizers,tiktoken,parquet,plots,postgres
 STAMP := $(VENV)/.installed
 
 .PHONY: help install demo serve test test-fast test-full check format bench clean
