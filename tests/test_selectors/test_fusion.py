@@ -139,6 +139,33 @@ def test_fused_weighs_words_when_told_to():
     np.testing.assert_allclose(picks.scores, [6.0, 1.0, -2.0], atol=1e-12)
 
 
+@settings(max_examples=60)
+@given(
+    candidates=candidate_sets(),
+    k=st.integers(1, 15),
+    weights=st.tuples(*[st.sampled_from([0.0, 0.5, 1.0, 2.0])] * 3).filter(any),
+)
+def test_fused_equals_the_sum_row_by_row(candidates, k, weights):
+    # Moments and values are such that every number here is exact in binary, so that ties are ties.
+    def standard(signal, value):
+        moments = candidates.moments[signal]
+        return (value - moments.mean) / moments.std if moments.std else 0.0
+
+    sums = []
+    for i in range(len(candidates)):
+        values = (
+            candidates.relevance[i],
+            sum(map(float, candidates.partial_scores[i])),
+            candidates.bm25[i],
+        )
+        signals = (Signal.SIMILARITY, Signal.BSR, Signal.BM25)
+        parts = [w * standard(s, float(v)) for w, s, v in zip(weights, signals, values, strict=True) if w]
+        sums.append(sum(parts))
+    picks = Fused(similarity=weights[0], bsr=weights[1], bm25=weights[2]).select(candidates, k, RNG)
+    assert picks.indices.tolist() == oracles.top_k(sums, k)
+    assert picks.scores.tolist() == [sums[i] for i in picks.indices]
+
+
 def test_fused_needs_only_what_has_weight():
     assert Fused().needs == {Feature.MOMENTS, Feature.TOKENS}
     assert Fused(bsr=0, bm25=1).needs == {Feature.MOMENTS, Feature.LEXICAL}

@@ -95,6 +95,41 @@ def test_each_label_shows_its_most_similar_rows(candidates, k):
         assert chosen == best[: len(chosen)]
 
 
+def turn_by_turn(candidates, k, max_labels, min_per_label):
+    """Let the labels give one row after the other, each its best one left."""
+    left = sorted(range(len(candidates)), key=lambda i: (-candidates.relevance[i], i))
+    labels = [int(code) for code in candidates.labels]
+    order: list[int] = []
+    for i in left:
+        if labels[i] not in order:
+            order.append(labels[i])
+    order.sort(key=lambda code: code == -1)
+    drawn_from = order[: min(max_labels or len(order), max(1, k // min_per_label))]
+    chosen: list[int] = []
+    while len(chosen) < min(k, len(labels)):
+        before = len(chosen)
+        for code in drawn_from:
+            best = next((i for i in left if labels[i] == code and i not in chosen), None)
+            if best is not None and len(chosen) < k:
+                chosen.append(best)
+        if len(chosen) == before:
+            chosen += [i for i in left if i not in chosen][: k - before]
+            break
+    return chosen
+
+
+@settings(max_examples=100)
+@given(
+    candidates=candidate_sets(),
+    k=st.integers(1, 15),
+    max_labels=st.none() | st.integers(1, 4),
+    min_per_label=st.integers(1, 3),
+)
+def test_picks_equal_the_loop(candidates, k, max_labels, min_per_label):
+    picks = select(k, candidates, max_labels=max_labels, min_per_label=min_per_label)
+    assert picks.indices.tolist() == turn_by_turn(candidates, k, max_labels, min_per_label)
+
+
 NAMED = dataclasses.replace(CANDIDATES, label_names=("red", "green", "blue", "never used"))
 
 

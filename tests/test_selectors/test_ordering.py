@@ -13,6 +13,9 @@ from kshot.selectors import PromptOrder, prompt_order
 SCORES = [0.5, 0.9, 0.1, 0.5]
 
 
+FROZEN_SHUFFLE = [0, 6, 7, 2, 4, 5, 1, 3]
+
+
 def order(name, scores=SCORES, **facts):
     return prompt_order(name, scores, **facts).tolist()
 
@@ -32,6 +35,12 @@ def test_as_selected_is_pick_order():
 def test_random_is_a_function_of_the_generator():
     first, again, other = (order("random", range(20), rng=np.random.default_rng(s)) for s in (1, 1, 2))
     assert first == again != other
+
+
+def test_a_shuffle_is_the_same_in_every_process():
+    # PCG64 and the shuffle made from it keep to their streams from one NumPy to the next.
+    rng = np.random.Generator(np.random.PCG64(7))
+    assert order("random", range(8), rng=rng) == FROZEN_SHUFFLE
 
 
 def test_easy_to_hard_rises_in_difficulty():
