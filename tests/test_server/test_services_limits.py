@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from kshot.clients.embedders.hashing import HashingEmbedder
+from kshot.selectors import SELECTORS
 from kshot.server.services.pace import Pace
 from tests.test_server.live import Live, LivePool, codes, ids, pointers, running, tickets
 
@@ -69,6 +70,33 @@ def test_near_duplicates_are_passed_over(method: str, pool: LivePool):
         plain = pool.select(QUERY, k=6, method=method)
         assert sum(name.startswith("near") for name in ids(plain)) == 6
         assert chosen["explain"]["diagnostics"]["near_duplicates"] >= 8
+
+
+@pytest.fixture(scope="module")
+def crowded(live: Live) -> LivePool:
+    """More near copies of the query than any shortlist holds, among rows enough for shortlists."""
+    made = live.create("crowded")
+    made.add(tickets(2_500))
+    made.add({"id": f"near{i}", "inputs": f"{QUERY} please {i}", "outputs": "billing"} for i in range(900))
+    return made
+
+
+@pytest.mark.parametrize("method", sorted(SELECTORS.names()))
+def test_k_that_differ_are_found_where_a_shortlist_holds_near_duplicates_only(method: str, crowded: LivePool):
+    options = {"k": 6, "method": method, "distinct": {"similarity": 0.8}}
+    found = crowded.select(QUERY, explain=True, **options)
+    assert len(ids(found)) == 6
+    assert codes(found) == []
+    texts = [one["inputs"] for one in found["demonstrations"]]
+    vectors = HashingEmbedder().encode(texts, token_layer=None).vectors
+    assert (vectors @ vectors.T - np.eye(6)).max() < 0.8
+    exact = crowded.select(QUERY, exact=True, **options)
+    assert exact["exactness"] == "exact"
+    if found["exactness"] == "exact":
+        assert ids(found) == ids(exact)
+    if method in {"similarity", "mmr", "sift"}:
+        reasons = [one["reason"] for one in found["explain"]["rejected"]]
+        assert sum(reason.startswith("distinct") for reason in reasons) == 5
 
 
 def test_near_duplicates_of_picks_are_named_with_what_they_repeat(pool: LivePool):

@@ -127,11 +127,19 @@ def beside(snapshot: Snapshot, eligible: Eligible, core: Int64s, distinct: Disti
     out = [core]
     if distinct.content:
         out.append(snapshot.repeats.copies(core))
-    dense, threshold = snapshot.dense, distinct.similarity
-    if threshold is not None and dense is not None:
-        rows = eligible.rows
-        out += [rows[dense.similarities(dense.vectors[row], rows) >= threshold] for row in core]
+    out.append(_near(snapshot, eligible, core, distinct.similarity))
     return without(eligible, np.concatenate(out))
+
+
+def _near(snapshot: Snapshot, eligible: Eligible, rows: Int64s, threshold: float | None) -> Int64s:
+    """Return the eligible rows that nearly equal one of ``rows``."""
+    dense = snapshot.dense
+    if threshold is None or dense is None or not len(rows):
+        return np.empty(0, np.int64)
+    near = np.zeros(len(eligible.rows), np.bool_)
+    for row in rows:
+        near |= dense.similarities(dense.vectors[row], eligible.rows) >= threshold
+    return eligible.rows[near]
 
 
 def spread(snapshot: Snapshot, core: Int64s, threshold: float | None) -> Int64s:
@@ -187,12 +195,22 @@ def choose(
     """
     if not len(eligible.rows) or k < 1:
         return Choice.nothing()
-    candidates = gather(snapshot, query, eligible, method.selector, k, difficulty_field, exact=request.exact)
+    first = gather(snapshot, query, eligible, method.selector, k, difficulty_field, exact=request.exact)
+    picks = _run(snapshot, method, first, request, k)
+    candidates = first
+    while len(picks) < k and len(candidates) < len(eligible.rows):
+        # The shortlist was full of near-duplicates: look for others.
+        near = _near(snapshot, eligible, candidates.rows[picks.indices], request.distinct.similarity)
+        eligible = without(eligible, np.setdiff1d(near, candidates.rows[picks.indices]))
+        exact = request.exact or not len(near)
+        candidates = gather(snapshot, query, eligible, method.selector, k, difficulty_field, exact=exact)
+        picks = _run(snapshot, method, candidates, request, k)
+    if "near_duplicates" in picks.diagnostics and len(candidates) < len(eligible.rows):
+        # Only what goes by similarity alone has the next best ones on its shortlist for certain.
+        candidates = replace(candidates, complete=candidates.complete and not method.selector.needs)
     covered = None if room is None else _covered(method.selector, candidates)
     without_room = 0
-    if room is None or covered is None:
-        picks = _run(snapshot, method, candidates, request, k)
-    else:
+    if room is not None and covered is not None:
         found = packed(
             lambda most: _run(snapshot, method, candidates, request, most),
             covered,
@@ -204,7 +222,11 @@ def choose(
         candidates = replace(candidates, complete=candidates.complete and found.seen_all)
     runners_up: tuple[RunnerUp, ...] = ()
     if request.explain:
-        runners_up = _runners_up(snapshot, method, candidates, picks, request, k, weighed=covered is not None)
+        rows = candidates.rows[picks.indices]
+        runners_up = (
+            *_near_duplicates(snapshot, method, first, rows, request, k),
+            *_runners_up(snapshot, method, candidates, picks, request, k, weighed=covered is not None),
+        )
     return Choice(
         rows=candidates.rows[picks.indices],
         scores=picks.scores,
@@ -212,7 +234,7 @@ def choose(
         candidates=len(candidates),
         diagnostics=picks.diagnostics,
         runners_up=runners_up,
-        nearest=float(candidates.relevance.max()),
+        nearest=float(max(first.relevance.max(), candidates.relevance.max())),
         exactness=exactness(candidates, picks),
         without_room=without_room,
     )
@@ -289,22 +311,21 @@ def _runners_up(
         for place, (index, score) in enumerate(zip(more.indices.tolist(), more.scores.tolist(), strict=True))
         if index not in chosen
     ][:RUNNERS_UP]
-    return (*_near_duplicates(snapshot, method, candidates, picks, request, k), *next_ones)
+    return tuple(next_ones)
 
 
 def _near_duplicates(
     snapshot: Snapshot,
     method: Method,
     candidates: Candidates,
-    picks: Picks,
+    rows: Int64s,
     request: SelectRequest,
     k: int,
 ) -> list[RunnerUp]:
-    """Return what the method picks by itself and `select_distinct` does not let through."""
+    """Return what the method picks by itself and nearly equals one of the picks, ``rows``."""
     dense, threshold = snapshot.dense, request.distinct.similarity
-    if threshold is None or dense is None or not len(picks):
+    if threshold is None or dense is None or not len(rows):
         return []
-    rows = candidates.rows[picks.indices]
     plain = _run_plainly(method, candidates, request, k)
     found = []
     for index, score in zip(plain.indices.tolist(), plain.scores.tolist(), strict=True):
