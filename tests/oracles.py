@@ -302,7 +302,7 @@ def greedy_volume(kernel, budget, labelled=()):
 
     while len(picks) < budget:
         left = [i for i in range(len(kernel)) if i not in picks and i not in labelled]
-        picks.append(max(left, key=lambda i: (volume([*picks, i]), -i)))
+        picks.append(max(left, key=lambda i: (round(volume([*picks, i]), 9), -i)))
     return picks, volume(picks) - volume([])
 
 
@@ -327,3 +327,50 @@ def mig(tags, tag_vectors, budget, quality, labelled=(), threshold=0.9, weight=1
         known = known + X[best]
         information.append(float(((known + a) ** b).sum()))
     return picks, slopes, np.diff(information).tolist()
+
+
+def reach(successors, start):
+    """Walk along edges from a row."""
+    met, ahead = {start}, [start]
+    while ahead:
+        for j in successors.get(ahead.pop(), ()):
+            if j not in met:
+                met.add(j)
+                ahead.append(j)
+    return met
+
+
+def worlds(edges):
+    """Decide every edge (i, j, p) both ways: each world's probability and its edges as successors."""
+    for present in itertools.product((False, True), repeat=len(edges)):
+        probability = 1.0
+        successors: dict[int, list[int]] = {}
+        for (i, j, p), there in zip(edges, present, strict=True):
+            probability *= p if there else 1 - p
+            if there:
+                successors.setdefault(i, []).append(j)
+        if probability:
+            yield probability, successors
+
+
+def influence(edges, n):
+    """Return a function that gives the expected number of rows that a set of rows activates."""
+    each = [
+        (probability, [reach(successors, i) for i in range(n)]) for probability, successors in worlds(edges)
+    ]
+    return lambda rows: sum(p * len(set().union(*(reached[i] for i in rows))) for p, reached in each)
+
+
+def simulated_cascade(neighbours, probabilities, rows, rng):
+    """Let influence spread once, coin by coin; return the round in which each active row was activated."""
+    row_to_round = dict.fromkeys(rows, 0)
+    newest = list(rows)
+    while newest:
+        reached = []
+        for i in newest:
+            for j, p in zip(neighbours[i], probabilities[i], strict=True):
+                if j not in row_to_round and rng.random() < p:
+                    row_to_round[j] = row_to_round[i] + 1
+                    reached.append(j)
+        newest = reached
+    return row_to_round

@@ -5,6 +5,7 @@ server, as the plain functions over arrays that are exported here.
 """
 
 from kshot.selectors.adaptive import GainCurve, adaptive_k
+from kshot.selectors.annotation.cascade import CascadeLayers, ideal_layers
 from kshot.selectors.annotation.curve import (
     CoverageCurve,
     RandomCoverage,
@@ -17,6 +18,7 @@ from kshot.selectors.annotation.dispersion import max_sum_dispersion
 from kshot.selectors.annotation.dpp_diversity import dpp_diversity, log_det_distance
 from kshot.selectors.annotation.facility_location import facility_location
 from kshot.selectors.annotation.fast_vote_k import fast_vote_k
+from kshot.selectors.annotation.ideal import ideal
 from kshot.selectors.annotation.k_center import k_center
 from kshot.selectors.annotation.k_means import k_means
 from kshot.selectors.annotation.least_confidence import least_confidence
@@ -56,6 +58,7 @@ __all__ = [
     "SELECTORS",
     "Bm25Matrix",
     "Bm25Variant",
+    "CascadeLayers",
     "CoverageCurve",
     "GainCurve",
     "NeighbourGraph",
@@ -84,6 +87,8 @@ __all__ = [
     "extend_graph",
     "facility_location",
     "fast_vote_k",
+    "ideal",
+    "ideal_layers",
     "inverse_document_frequency",
     "k_center",
     "k_means",

@@ -146,7 +146,7 @@ BAD_CALLS: list[Any] = [
     (lambda: knn_graph(np.eye(3), 0), InvalidParameter, "n_neighbors is 0"),
     (lambda: knn_graph([1.0], 1), InvalidShape, "vectors has shape"),
     (lambda: knn_graph([[1.0, float("nan")]], 1), InvalidShape, "vectors holds nan"),
-    (lambda: knn_graph([[1.0, 0], [0, 0]], 1), InvalidShape, "vectors row 1 has length zero"),
+    (lambda: knn_graph([[1, 0], [0, 0]], 1), InvalidShape, "vectors row 1 has length zero"),
     (lambda: knn_graph(np.eye(3), 1, mean=[0.0]), InvalidShape, "mean has shape"),
     (lambda: extend_graph(knn_graph(np.eye(3), 1), np.eye(3)[:2]), InvalidShape, "vectors has shape"),
     (

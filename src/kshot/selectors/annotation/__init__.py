@@ -5,6 +5,7 @@ plain functions over arrays that `kshot.selectors` exports.
 """
 
 from kshot.selectors.annotation.base import PlanCandidates, Planner
+from kshot.selectors.annotation.cascade import CascadeLayers, ideal_layers
 from kshot.selectors.annotation.curve import (
     CoverageCurve,
     RandomCoverage,
@@ -17,6 +18,7 @@ from kshot.selectors.annotation.dispersion import max_sum_dispersion
 from kshot.selectors.annotation.dpp_diversity import dpp_diversity, log_det_distance
 from kshot.selectors.annotation.facility_location import facility_location
 from kshot.selectors.annotation.fast_vote_k import fast_vote_k
+from kshot.selectors.annotation.ideal import ideal
 from kshot.selectors.annotation.k_center import k_center
 from kshot.selectors.annotation.k_means import k_means
 from kshot.selectors.annotation.least_confidence import least_confidence
@@ -32,6 +34,7 @@ from kshot.selectors.annotation.vote_k import vote_k
 
 __all__ = [
     "PLANNERS",
+    "CascadeLayers",
     "CoverageCurve",
     "NeighbourGraph",
     "PlanCandidates",
@@ -43,6 +46,8 @@ __all__ = [
     "extend_graph",
     "facility_location",
     "fast_vote_k",
+    "ideal",
+    "ideal_layers",
     "k_center",
     "k_means",
     "knn_graph",

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from kshot.arrays import Bools, Picks
-from kshot.errors import InvalidParameter, InvalidShape
+from kshot.errors import InvalidParameter
 from kshot.selectors.annotation.base import (
     GraphSpec,
     PlanCandidates,
@@ -21,7 +21,7 @@ from kshot.selectors.annotation.base import (
 )
 from kshot.selectors.annotation.directions import directions
 from kshot.selectors.annotation.neighbour_graph import NeighbourGraph
-from kshot.selectors.annotation.neighbour_search import knn_graph
+from kshot.selectors.annotation.neighbour_search import graph_of
 from kshot.selectors.annotation.registry import PLANNERS
 from kshot.selectors.annotation.votes import ReferenceVotes, VoteCount, Votes
 from kshot.selectors.base import check_parameters, parameter
@@ -133,18 +133,6 @@ def require_votes(discount: float, parity: str) -> None:
         raise InvalidParameter(f"discount is {discount}, allowed finite numbers >= 1")
     if parity not in {"none", "reference"}:
         raise InvalidParameter(f"parity is {parity!r}, allowed 'none', 'reference'")
-
-
-def graph_of(
-    vectors: ArrayLike, graph: NeighbourGraph | None, n_neighbors: int, *, center: bool, report: Report
-) -> NeighbourGraph:
-    """Return the graph over these vectors, built if there is none."""
-    if graph is None:
-        return knn_graph(vectors, n_neighbors, center=center, report=report)
-    rows = len(np.asarray(vectors))
-    if len(graph) != rows:
-        raise InvalidShape(f"the graph has {len(graph)} rows, wanted {rows}")
-    return graph
 
 
 def count_votes(

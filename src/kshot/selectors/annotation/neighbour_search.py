@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from kshot.arrays import Float32s, Float64s, Floats, Int64s, require_shape
-from kshot.errors import InvalidInput, InvalidParameter
+from kshot.errors import InvalidInput, InvalidParameter, InvalidShape
 from kshot.selectors.annotation.base import Report, silent
 from kshot.selectors.annotation.directions import directions
 from kshot.selectors.annotation.neighbour_graph import Int32s, NeighbourGraph
@@ -78,6 +78,18 @@ def knn_graph(
         indices[rows], similarities[rows] = _nearest(keys, k)
         report(rows.stop, n)
     return NeighbourGraph(indices, similarities, center, mean=subtracted)
+
+
+def graph_of(
+    vectors: ArrayLike, graph: NeighbourGraph | None, n_neighbors: int, *, center: bool, report: Report
+) -> NeighbourGraph:
+    """Return the graph over these vectors, built if there is none."""
+    if graph is None:
+        return knn_graph(vectors, n_neighbors, center=center, report=report)
+    rows = len(np.asarray(vectors))
+    if len(graph) != rows:
+        raise InvalidShape(f"the graph has {len(graph)} rows, wanted {rows}")
+    return graph
 
 
 def extend_graph(

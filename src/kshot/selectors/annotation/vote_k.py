@@ -25,11 +25,11 @@ from kshot.selectors.annotation.fast_vote_k import (
     count_votes,
     farthest_rows,
     fast_vote_k,
-    graph_of,
     most_voted,
     require_votes,
 )
 from kshot.selectors.annotation.neighbour_graph import NeighbourGraph
+from kshot.selectors.annotation.neighbour_search import graph_of
 from kshot.selectors.annotation.registry import PLANNERS
 from kshot.selectors.annotation.votes import VoteCount
 from kshot.selectors.base import check_parameters, parameter

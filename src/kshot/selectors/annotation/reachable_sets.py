@@ -1,0 +1,160 @@
+"""Reverse-reachable sets: samples of who would have reached a row, from which influence is read off."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.sparse import csc_array, csr_array
+
+from kshot.arrays import Bools, Float32s, Int64s
+from kshot.selectors.annotation.neighbour_graph import Int32s
+
+_UInt64s: TypeAlias = NDArray[np.uint64]
+
+_EMPTY = np.uint64(0xFFFF_FFFF_FFFF_FFFF)
+_GOLDEN = np.uint64(0x9E37_79B9_7F4A_7C15)
+"""2 ** 64 over the golden ratio: products with it spread consecutive numbers evenly (Fibonacci hashing)."""
+
+
+@dataclass(frozen=True, slots=True)
+class ReachableSets:
+    """Sets of rows, one after the other.
+
+    Attributes
+    ----------
+    offsets : int64 array, shape (t + 1,)
+        Set i has the members ``offsets[i]:offsets[i + 1]``, at least one.
+    members : int32 array, shape (offsets[-1],)
+        Ascending within a set.
+    """
+
+    offsets: Int64s
+    members: Int32s
+
+    def __len__(self) -> int:
+        return len(self.offsets) - 1
+
+    def hit_by(self, rows: Bools) -> Bools:
+        """Tell which sets have one of the rows, given as a mask, among their members."""
+        return np.logical_or.reduceat(rows[self.members], self.offsets[:-1])
+
+    def by_member(self, n: int) -> tuple[Int64s, Int32s]:
+        """Return offsets, shape (n + 1,), and the sets that each of n rows is a member of, ascending."""
+        ones = np.ones(len(self.members), np.bool_)
+        turned = csr_array((ones, self.members, self.offsets), shape=(len(self), n)).tocsc()
+        return turned.indptr.astype(np.int64), turned.indices.astype(np.int32, copy=False)
+
+
+def joined(parts: Sequence[ReachableSets]) -> ReachableSets:
+    """Put sets of several samples behind one another."""
+    sizes = [np.diff(part.offsets) for part in parts]
+    offsets = np.concatenate([np.zeros(1, np.int64), np.cumsum(np.concatenate(sizes))])
+    return ReachableSets(offsets, np.concatenate([part.members for part in parts]))
+
+
+class ReachableSetSampler:
+    """Draws sets: a row, and all that reach it along edges of which each is there with its probability.
+
+    A row's share of such sets is its influence: the expected number of rows that it activates, itself
+    included, is n times the share of the sets that it is a member of; and so for several rows together.
+
+    Parameters
+    ----------
+    probabilities : csr_array of float, shape (n, n)
+        Entry (i, j): how likely i, once active, activates j; in [0, 1].
+
+    Notes
+    -----
+    All sets of a batch grow together, round by round. O(e) time for e edges that lead to members, which is
+    about k per member.
+
+    References
+    ----------
+    .. [1] Borgs, Brautbar, Chayes, Lucier (2014), "Maximizing social influence in nearly optimal time", SODA.
+    """
+
+    def __init__(self, probabilities: "csr_array[np.float64]") -> None:
+        edges: csc_array = probabilities.tocsc()
+        edges.eliminate_zeros()
+        self.n = int(edges.shape[0])
+        self._ends: Int64s = edges.indptr[1:].astype(np.int64)
+        self._degrees: Int64s = np.diff(edges.indptr).astype(np.int64)
+        self._sources: Int32s = edges.indices.astype(np.int32, copy=False)
+        self._probabilities: Float32s = edges.data.astype(np.float32)
+        self._largest = self._probabilities.max(initial=0.0)
+
+    def draw(self, count: int, rng: np.random.Generator) -> ReachableSets:
+        """Draw ``count`` independent sets, each from a row drawn uniformly."""
+        n = np.uint64(self.n)
+        # A member of a set is a key: the set's number times n, plus the row.
+        base = np.arange(count, dtype=np.uint64) * n
+        newest = base + rng.integers(0, self.n, count).astype(np.uint64)
+        seen = _KeySet(4 * count)
+        seen.add(newest)
+        rounds = [newest]
+        while len(newest):
+            reached = self._reached_from(newest, rng)
+            newest = reached[seen.add(reached)]
+            rounds.append(newest)
+        keys = np.concatenate(rounds)
+        keys.sort()
+        offsets = np.append(np.searchsorted(keys, base), len(keys)).astype(np.int64)
+        members = (keys - np.repeat(base, np.diff(offsets))).astype(np.int32)
+        return ReachableSets(offsets, members)
+
+    def _reached_from(self, newest: _UInt64s, rng: np.random.Generator) -> _UInt64s:
+        """Go back along the edges that are there; keys ascending and distinct."""
+        rows = (newest % np.uint64(self.n)).astype(np.int64)
+        ends = np.cumsum(self._degrees[rows])
+        coins = rng.random(int(ends[-1]), np.float32)
+        # Most coins decide without a look at the edge.
+        tossed = np.flatnonzero(coins < self._largest)
+        owner = np.searchsorted(ends, tossed, side="right")
+        edges = tossed + (self._ends[rows] - ends)[owner]
+        there = coins[tossed] < self._probabilities[edges]
+        keys = (newest - rows.astype(np.uint64))[owner[there]] + self._sources[edges[there]].astype(np.uint64)
+        keys.sort()
+        distinct: _UInt64s = keys[np.append(True, keys[1:] != keys[:-1])] if len(keys) else keys
+        return distinct
+
+
+class _KeySet:
+    """A set of numbers to which many are added at once: open addressing in one array."""
+
+    def __init__(self, expected: int) -> None:
+        self._bits = max(10, (2 * expected - 1).bit_length())
+        self._count = 0
+        self._table: _UInt64s = np.full(1 << self._bits, _EMPTY)
+
+    def add(self, keys: _UInt64s) -> Bools:
+        """Add distinct keys and tell which of them are new."""
+        if 2 * (self._count + len(keys)) > len(self._table):
+            self._grow(self._count + len(keys))
+        new = self._place(keys)
+        self._count += int(np.count_nonzero(new))
+        return new
+
+    def _grow(self, count: int) -> None:
+        present = self._table[self._table != _EMPTY]
+        self._bits = (4 * count - 1).bit_length()
+        self._table = np.full(1 << self._bits, _EMPTY)
+        self._place(present)
+
+    def _place(self, keys: _UInt64s) -> Bools:
+        table, mask = self._table, np.uint64(len(self._table) - 1)
+        new = np.zeros(len(keys), np.bool_)
+        slots = (keys * _GOLDEN) >> np.uint64(64 - self._bits)
+        left = np.arange(len(keys))
+        while len(left):
+            wanted = keys[left]
+            found = table[slots]
+            free = found == _EMPTY
+            # Of several keys that find the same slot free the last stays; the others look at the next slot.
+            table[slots[free]] = wanted[free]
+            placed = free & (table[slots] == wanted)
+            new[left[placed]] = True
+            on = ~(placed | (found == wanted))
+            left, slots = left[on], (slots[on] + np.uint64(1)) & mask
+        return new
