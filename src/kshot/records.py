@@ -178,6 +178,8 @@ class PlanItem:
     gain: float
     cost: float | None = None
     stratum: str | None = None
+    #: How far the label would be from a person's, where a model is to give it; 1 is next to one.
+    layer: int | None = None
 
 
 def require_text(value: object, pointer: str) -> str:

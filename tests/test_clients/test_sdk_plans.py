@@ -20,7 +20,7 @@ def drafts(client, empty_pool: str) -> str:
 
 
 def test_a_plan_is_waited_for_and_read(client, drafts):
-    seen = []
+    seen: list[Any] = []
     plan = client.plan(
         drafts, budget=5, method={"type": "fast_vote_k", "n_neighbors": 4}, on_progress=seen.append
     )

@@ -164,6 +164,9 @@ class PlannedExample(Reply):
     gain: float = Field(description="increase of the method's objective, in its own unit")
     cost: float | None
     stratum: str | None
+    layer: int | None = Field(
+        default=None, description="for `auto_ideal`: 1 is reached by labelled examples, 2 by those of 1, ..."
+    )
     state: Literal["unlabelled", "labelled", "retired", "deleted"]
     inputs: Content | None
     metadata: dict[str, Any]

@@ -9,7 +9,9 @@ from tests.test_index.test_store.cases import a_job, write
 
 def items(n):
     return [
-        PlanItem(rank=i + 1, example_id=f"e{i}", gain=1 / (i + 1), cost=2.5 if i else None, stratum="en")
+        PlanItem(
+            rank=i + 1, example_id=f"e{i}", gain=1 / (i + 1), cost=2.5 if i else None, stratum="en", layer=i
+        )
         for i in range(n)
     ]
 

@@ -131,6 +131,56 @@ class ExampleWriter(Transactions):
             self._add_versions(connection, pool_id, version + 1, changed, keeps_features)
             return live_by_id(connection, pool_id, [example_id])[example_id]
 
+    def revise_examples(
+        self,
+        pool_id: int,
+        ids: Sequence[str],
+        revise: Callable[[Mapping[str, Example]], Sequence[NewExample]],
+        *,
+        keeps_features: KeepsFeatures,
+    ) -> int:
+        """Read examples and write what becomes of them, with no other write in between.
+
+        Parameters
+        ----------
+        pool_id : int
+            The pool's number.
+        ids : sequence of str
+            Examples to read.
+        revise : callable
+            Gets those of the ids that are live, and returns new versions of some of them, each id at most once;
+            versions that are identical to the stored ones are left alone. Called with the writer's lock held,
+            as ``keeps_features`` is.
+        keeps_features : callable
+            Asked for each example that changes.
+
+        Returns
+        -------
+        int
+            The pool's version, grown by one if anything changed.
+
+        Raises
+        ------
+        InvalidInput
+            A value cannot be stored, or ``revise`` returned an id twice; nothing was written.
+        PoolNotFound
+            There is no such pool.
+        """
+        with self._write() as connection:
+            version = lock_pool(connection, pool_id)
+            id_to_old = live_by_id(connection, pool_id, ids)
+            revised = revise(id_to_old)
+            _require_distinct(revised)
+            changed: list[tuple[NewExample, dict[str, Any], Example | None]] = [
+                (example, to_row(example, pool_id), id_to_old[example.id])
+                for example in revised
+                if not _is_stored(example, id_to_old[example.id])
+            ]
+            if changed:
+                version += 1
+                self._add_versions(connection, pool_id, version, changed, keeps_features)
+        return version
+
     def delete_examples(
         self, pool_id: int, *, ids: Sequence[str] | None = None, subject_id: str | None = None
     ) -> list[str]:

@@ -12,7 +12,7 @@ from kshot.index.store.scope import visible
 from kshot.records import PlanItem
 
 _c = plan_items.c
-_FIELDS = ("rank", "example_id", "gain", "cost", "stratum")
+_FIELDS = ("rank", "example_id", "gain", "cost", "stratum", "layer")
 _COLUMNS = tuple(_c[name] for name in _FIELDS)
 
 

@@ -173,6 +173,7 @@ plan_items = Table(
     Column("gain", Double, nullable=False),
     Column("cost", Double),
     Column("stratum", Text),
+    Column("layer", Integer),
 )
 """What a plan, which is a job, proposes to label; the first has rank 1."""
 

@@ -137,7 +137,7 @@ class Planner(Protocol):
     of threads. Callers may rely on this:
 
     - ``indices`` are distinct, in the order in which to label, and never name a labelled row; fewer than
-      ``budget`` only if fewer rows are unlabelled;
+      ``budget`` only if fewer rows are unlabelled, or where the class says so;
     - the same candidates, budget and generator state give the same picks; deterministic planners ignore
       ``rng``; ties go to the lowest index unless the docstring says otherwise;
     - inputs are never changed in place; one row, identical rows and rows that are all labelled are valid;

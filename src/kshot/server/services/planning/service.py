@@ -276,6 +276,7 @@ def _planned(item: PlanItem, example: Example | None) -> PlannedExample:
         gain=item.gain,
         cost=item.cost,
         stratum=item.stratum,
+        layer=item.layer,
         state=state,
         inputs=None if example is None else example.inputs,
         metadata={} if example is None else dict(example.metadata),

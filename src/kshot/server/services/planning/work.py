@@ -215,16 +215,21 @@ def _curve(
 
 def _items(task: Task, planned: Ordered) -> list[PlanItem]:
     ids = task.ids(planned.indices)
+    layers: list[int | None]
     costs = [None] * len(ids) if task.costs is None else task.costs[planned.indices].tolist()
     strata = (
         [None] * len(ids)
         if task.strata is None
         else [task.stratum_names[code] for code in task.strata[planned.indices].tolist()]
     )
+    sizes = planned.diagnostics.get("layers", ())
+    layers = [layer for layer, size in enumerate(sizes, start=1) for _ in range(size)]
+    if len(layers) != len(ids):  # no such method, or some of its rows were too dear
+        layers = [None] * len(ids)
     return [
-        PlanItem(rank=rank, example_id=one, gain=gain, cost=cost, stratum=stratum)
-        for rank, (one, gain, cost, stratum) in enumerate(
-            zip(ids, planned.gains.tolist(), costs, strata, strict=True), start=1
+        PlanItem(rank=rank, example_id=one, gain=gain, cost=cost, stratum=stratum, layer=layer)
+        for rank, (one, gain, cost, stratum, layer) in enumerate(
+            zip(ids, planned.gains.tolist(), costs, strata, layers, strict=True), start=1
         )
     ]
 

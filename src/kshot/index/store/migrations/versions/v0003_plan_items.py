@@ -21,6 +21,7 @@ def upgrade() -> None:
         sa.Column("gain", sa.Double(), nullable=False),
         sa.Column("cost", sa.Double()),
         sa.Column("stratum", sa.Text()),
+        sa.Column("layer", sa.Integer()),
     )
     op.create_index("ix_plan_items_pool_id", "plan_items", ["pool_id"])
 
