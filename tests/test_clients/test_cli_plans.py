@@ -53,7 +53,7 @@ def the_plan(data: Path) -> str:
 def test_a_plan_is_made_and_shown(data):
     run = Run("plan", "create", "tickets", "--budget", "12", "--data", data)
     assert run.code == 0
-    assert "12 of 24 unlabelled examples by fast_vote_k, beside 1 labelled ones" in run.out
+    assert "12 of 24 unlabelled examples by facility_location, beside 1 labelled ones" in run.out
     assert "of the coverage of labelling everything" in run.out
     assert run.out.count("unlabelled ") >= 10
     assert "and 2 more: kshot plan show " in run.err

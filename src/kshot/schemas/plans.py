@@ -26,7 +26,7 @@ StratumField = Annotated[
         description="`split`, `group`, `subject_id` or `metadata.<name>`",
     ),
 ]
-DEFAULT_PLANNER = "fast_vote_k"
+DEFAULT_PLANNER = "facility_location"
 
 
 class Strata(Request):

@@ -47,7 +47,7 @@ def create(
         typer.Option(
             "--method",
             "-m",
-            help="A name, or a JSON object with parameters; `kshot plan methods`. [default: fast_vote_k]",
+            help="A name, or a JSON object with parameters; `kshot plan methods`. [default: facility_location]",
             show_default=False,
         ),
     ] = None,

@@ -38,7 +38,7 @@ def plan(
     max_cost : float, optional
         What labelling may cost; needs the option ``cost_field``.
     method : str or dict, optional
-        A planner's name, or ``{"type": name, ...parameters}``; default ``fast_vote_k``. See ``planners``.
+        A planner's name, or ``{"type": name, ...parameters}``; default ``facility_location``. See ``planners``.
     examples : iterable of dict, optional
         Unlabelled examples to store first, as drafts; at most 10,000. Those whose ids are stored already
         stay as they are. Upload more with ``upsert(..., existing="keep")`` before.
