@@ -37,11 +37,20 @@ from kshot.selectors.certificate import certified_steps
 from kshot.selectors.coverage import coverage_greedy
 from kshot.selectors.determinantal import dpp_map, relevance_kernel_factors
 from kshot.selectors.fusion import reciprocal_rank_fusion, standardise
+from kshot.selectors.health import (
+    LabelBalance,
+    NearDuplicates,
+    SuspectedLabels,
+    label_balance,
+    near_duplicates,
+    suspected_labels,
+)
 from kshot.selectors.knapsack import coverage_knapsack
 from kshot.selectors.late_interaction import bsr_scores, inverse_document_frequency, maxsim
 from kshot.selectors.lexical import Bm25Matrix, Bm25Variant, bm25_contributions, bm25_scores
 from kshot.selectors.mmr import mmr
 from kshot.selectors.near_duplicates import select_distinct
+from kshot.selectors.nearest import nearest_rows
 from kshot.selectors.ordering import PromptOrder, prompt_order
 from kshot.selectors.packing import PackingPolicy, pack
 from kshot.selectors.ranking import top_k
@@ -61,12 +70,15 @@ __all__ = [
     "CascadeLayers",
     "CoverageCurve",
     "GainCurve",
+    "LabelBalance",
+    "NearDuplicates",
     "NeighbourGraph",
     "PackingPolicy",
     "PromptOrder",
     "RandomCoverage",
     "Registry",
     "Selector",
+    "SuspectedLabels",
     "adaptive_k",
     "bm25_contributions",
     "bm25_partial_scores",
@@ -93,6 +105,7 @@ __all__ = [
     "k_center",
     "k_means",
     "knn_graph",
+    "label_balance",
     "labels_needed",
     "least_confidence",
     "log_budgets",
@@ -101,6 +114,8 @@ __all__ = [
     "maxsim",
     "mig",
     "mmr",
+    "near_duplicates",
+    "nearest_rows",
     "objective_curve",
     "pack",
     "prompt_order",
@@ -115,6 +130,7 @@ __all__ = [
     "standardise",
     "structural_recall",
     "structurally_diverse",
+    "suspected_labels",
     "top_k",
     "vote_k",
     "votek_overlap",
