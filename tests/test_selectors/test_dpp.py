@@ -39,6 +39,45 @@ def test_three_rows_by_hand():
     assert picks.diagnostics["rank_exhausted"] is False
 
 
+@pytest.mark.parametrize("seed", range(4))
+def test_given_rows_count_as_chosen(seed):
+    B = np.random.default_rng(seed).standard_normal((40, 12))
+    B[5] = B[4]  # A given row in the span of another one changes nothing.
+    given, others = [4, 5, 17, 30], [i for i in range(40) if i not in {4, 5, 17, 30}]
+    L = B @ B.T
+    before = L[np.ix_([4, 17, 30], [4, 17, 30])]
+    beside = L - L[:, [4, 17, 30]] @ np.linalg.solve(before, L[[4, 17, 30]])
+    expected = dpp_map(beside[np.ix_(others, others)], k=6)
+    for picks in (dpp_map(L, k=6, given=given), dpp_map(factors=B, k=6, given=np.array(given))):
+        assert picks.indices.tolist() == [others[i] for i in expected.indices]
+        np.testing.assert_allclose(picks.gains, expected.gains, atol=1e-8)
+    rest = dpp_map(factors=B, k=99, given=given)
+    assert len(rest) == 12 - 3
+    assert rest.diagnostics["rank_exhausted"]
+
+
+def test_rows_given_in_vain():
+    assert len(dpp_map(factors=np.eye(3), k=2, given=[0, 1, 2])) == 0
+    assert dpp_map(factors=np.eye(3), k=3, given=[1, 1]).indices.tolist() == [0, 2]
+    for given in ([3], [-1]):
+        with pytest.raises(InvalidShape, match="given names rows"):
+            dpp_map(factors=np.eye(3), k=1, given=given)
+
+
+def test_rows_of_one_length_tie_whatever_their_rounding():
+    rng = np.random.default_rng(6)
+    B = rng.standard_normal((50, 80))
+    B /= np.linalg.norm(B, axis=1)[:, None]
+    assert len(set(np.einsum("ip,ip->i", B, B))) > 1
+    assert dpp_map(factors=B, k=1).indices.tolist() == [0]
+
+
+def test_picks_are_reported():
+    seen = []
+    dpp_map(factors=np.eye(5), k=3, given=[0], report=lambda done, total: seen.append((done, total)))
+    assert seen == [(1, 3), (2, 3), (3, 3)]
+
+
 @pytest.mark.parametrize("seed", range(20))
 def test_full_rank_kernels_equal_greedy_log_determinants(seed):
     B, L = gaussian_kernel(seed, 40, 40)

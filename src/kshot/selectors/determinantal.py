@@ -10,6 +10,8 @@ from kshot.arrays import Bools, Float64s, Int64s, Picks, as_float64, require_fin
 from kshot.errors import InvalidInput, InvalidParameter, InvalidShape
 from kshot.selectors.base import require_count
 
+_ROUNDING = 1e-12
+"""Share by which residuals may differ and yet be the same: those of unit rows, to begin with."""
 _REFRESH_EVERY = 64
 """Picks after which residuals are summed afresh; by then the subtractions may have cancelled digits."""
 
@@ -177,8 +179,8 @@ class _Volume:
 
 def _best_free(residual: Float64s, eligible: Bools) -> int | None:
     values = np.where(eligible, residual, 0.0)
-    best = int(values.argmax())
-    return best if values[best] > 0 else None
+    largest = values.max(initial=0.0)
+    return int((values >= largest * (1.0 - _ROUNDING)).argmax()) if largest > 0 else None
 
 
 def relevance_kernel_factors(

@@ -78,10 +78,10 @@ def sensitivity(
     Returns
     -------
     Picks
-        In the order of the draw. ``gains``: losses expected. ``scores``: weights w, with
-        ``sum over picks of w loss`` an unbiased estimate of the mean loss of all unlabelled rows, whatever
-        the true losses (of rows with a chance above 0). Diagnostics: ``centers``, their row numbers, and
-        ``lipschitz``.
+        In the order of the draw. ``gains``: losses expected. ``scores``: weights w. The sum over the picks
+        of w times anything is an unbiased estimate of its mean over all unlabelled rows (that had a chance
+        above 0); divided by the sum of w, it is steadier and a little biased. Diagnostics: ``centers``,
+        their row numbers, and ``lipschitz``.
 
     Raises
     ------
