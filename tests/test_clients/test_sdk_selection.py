@@ -35,6 +35,8 @@ def test_a_selection_is_a_sequence_of_demonstrations():
     assert [shown.id for shown in chosen] == ["e0", "e1"]
     assert len(chosen) == 2
     assert (chosen.selection_id, chosen.method, chosen.is_fallback) == ("s1", "fused", False)
+    assert chosen.exactness == "exact"
+    assert selection(exactness="approximate").exactness == "approximate"
 
 
 def test_an_empty_selection_is_still_true():

@@ -72,6 +72,11 @@ class Selection:
         return self.reply.usage
 
     @property
+    def exactness(self) -> str:
+        """What is known beside a choice from every eligible row: "exact", "certified" or "approximate"."""
+        return self.reply.exactness
+
+    @property
     def degraded(self) -> bool:
         """True when the answer is not what was asked for but the best that could be had."""
         return self.reply.degraded
