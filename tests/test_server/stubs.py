@@ -14,6 +14,7 @@ from kshot.errors import (
     PoolNotFound,
 )
 from kshot.records import JobState, Status
+from kshot.schemas.annotations import AnnotationReply, AnnotationRequest
 from kshot.schemas.examples import (
     DeleteReply,
     DeleteRequest,
@@ -229,6 +230,13 @@ class StubExamples(Failing):
         return DeleteReply(deleted=len(ids), ids=ids, version=2)
 
 
+class StubAnnotations(Failing):
+    async def annotate(self, pool: str, request: AnnotationRequest, wait: str) -> AnnotationReply:
+        self.called("annotate", (pool, request, wait))
+        n = len(request.answers)
+        return AnnotationReply(approved=n, replaced=0, unchanged=0, version=2, indexed=wait == "indexed")
+
+
 def selection_reply(k: int = 2) -> SelectionReply:
     return SelectionReply(
         selection_id="s1",
@@ -413,6 +421,7 @@ class StubIdempotency:
 class StubServices:
     pools: StubPools = field(default_factory=StubPools)
     tuning: StubTuning = field(default_factory=StubTuning)
+    annotations: StubAnnotations = field(default_factory=StubAnnotations)
     selections: StubSelections = field(default_factory=StubSelections)
     plans: StubPlans = field(default_factory=StubPlans)
     jobs: StubJobs = field(default_factory=StubJobs)

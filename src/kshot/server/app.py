@@ -14,7 +14,7 @@ from kshot.server.metrics import Metrics
 from kshot.server.middleware import Authenticate, LimitBody, Observe
 from kshot.server.openapi import document
 from kshot.server.ports import Services
-from kshot.server.routes import examples, health, jobs, plans, pools, selections, selectors
+from kshot.server.routes import annotations, examples, health, jobs, plans, pools, selections, selectors
 from kshot.server.settings import Settings
 
 _DESCRIPTION = (
@@ -91,6 +91,6 @@ def create_app(
     app.add_middleware(Observe, metrics=metrics)
 
     # The hot path comes first: routes are tried in order.
-    for module in (selections, pools, examples, plans, jobs, selectors, health):
+    for module in (selections, pools, examples, annotations, plans, jobs, selectors, health):
         app.include_router(module.router)
     return app

@@ -12,6 +12,7 @@ from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
 from kshot.errors import InvalidInput, KshotError, PayloadTooLarge, Unauthorized, UnsupportedMediaType
+from kshot.schemas.annotations import AnnotationRequest, AnswerIn
 from kshot.schemas.base import Problem
 from kshot.schemas.examples import DeleteRequest, ExampleIn, ExamplePatch, UpsertReply, UpsertRequest
 from kshot.schemas.pools import PoolCreate, PoolPatch
@@ -29,6 +30,8 @@ _BODIES: tuple[type[BaseModel], ...] = (
     UpsertRequest,
     UpsertReply,
     DeleteRequest,
+    AnswerIn,
+    AnnotationRequest,
     SelectRequest,
     BatchRequest,
     SearchRequest,

@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
+from kshot.schemas.annotations import AnnotationReply, AnnotationRequest
 from kshot.schemas.base import Existing, Wait
 from kshot.schemas.examples import (
     DeleteReply,
@@ -121,6 +122,14 @@ class ExampleService(Protocol):
 
     async def delete(self, pool: str, request: DeleteRequest) -> DeleteReply:
         """Remove examples and wipe their texts; unknown ids are not an error."""
+        ...
+
+
+class AnnotationService(Protocol):
+    """Takes the answers of annotators."""
+
+    async def annotate(self, pool: str, request: AnnotationRequest, wait: Wait) -> AnnotationReply:
+        """Write answers as outputs of the examples; a bad answer stops no other."""
         ...
 
 
@@ -258,6 +267,11 @@ class Services(Protocol):
     @property
     def examples(self) -> ExampleService:
         """Examples."""
+        ...
+
+    @property
+    def annotations(self) -> AnnotationService:
+        """Annotations."""
         ...
 
     @property

@@ -45,6 +45,7 @@ def test_pools_are_listed_by_name(store):
         lambda store: store.delete_pool("none"),
         lambda store: write(store, 99, NewExample(id="a", inputs="x")),
         lambda store: store.patch_example(99, "a", {}, keeps_features=lambda _old, _new: True),
+        lambda store: store.revise_examples(99, [], lambda _: [], keeps_features=lambda _old, _new: True),
         lambda store: store.delete_examples(99, ids=["a"]),
         lambda store: list(store.iterate_live(99)),
         lambda store: list(store.iterate_headers(99)),

@@ -1,4 +1,5 @@
 import math
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 import pytest
@@ -244,3 +245,64 @@ def test_existing_examples_stay_as_they_are_where_told_to(store, pool):
     assert store.get_example(pool.id, "a").outputs == "yes"
     again = store.upsert_examples(pool.id, batch, keeps_features=same_inputs, keep_existing=True)
     assert (again.version, again.outcomes) == (result.version, ["unchanged", "unchanged"])
+
+
+def test_a_revision_gets_what_is_live_and_writes_what_it_returns(store, pool, clock):
+    write(store, pool.id, FULL, NewExample(id="a", inputs="x"), NewExample(id="b", inputs="y"))
+    store.delete_examples(pool.id, ids=["b"])
+    clock.advance(hours=1)
+    seen = {}
+
+    def revise(id_to_example):
+        seen.update(id_to_example)
+        return [replace(FULL, outputs="yes"), NewExample(id="a", inputs="x")]
+
+    ids = [FULL.id, "a", "b", "nobody"]
+    assert store.revise_examples(pool.id, ids, revise, keeps_features=same_inputs) == 3
+    assert seen.keys() == {FULL.id, "a"}
+    revised = store.get_example(pool.id, FULL.id)
+    assert content(revised) == replace(FULL, outputs="yes")
+    assert (revised.added_in, revised.updated_at) == (3, clock.now)
+    assert revised.feature_seq == seen[FULL.id].seq
+    # What is returned as it was is left alone.
+    assert store.get_example(pool.id, "a") == seen["a"]
+    assert store.get_pool("tickets").version == 3
+
+
+def test_a_revision_that_changes_nothing_makes_no_version(store, pool):
+    write(store, pool.id, FULL)
+    for revised in ([], [FULL]):
+        version = store.revise_examples(
+            pool.id, [FULL.id], lambda _, revised=revised: revised, keeps_features=same_inputs
+        )
+        assert version == store.get_pool("tickets").version == 1
+
+
+@pytest.mark.parametrize(
+    "revised",
+    [
+        [NewExample(id="a", inputs="z"), NewExample(id="a", inputs="w")],
+        [NewExample(id="a", inputs="z"), NewExample(id="b", inputs={"x": math.nan})],
+    ],
+)
+def test_a_revision_that_cannot_be_stored_leaves_nothing_behind(store, pool, revised):
+    write(store, pool.id, NewExample(id="a", inputs="x"), NewExample(id="b", inputs="y"))
+    with pytest.raises(InvalidInput):
+        store.revise_examples(pool.id, ["a", "b"], lambda _: revised, keeps_features=same_inputs)
+    assert [content(e).inputs for e in store.iterate_live(pool.id)] == ["x", "y"]
+    assert store.get_pool("tickets").version == 1
+
+
+def test_revisions_see_each_other(store, pool):
+    write(store, pool.id, NewExample(id="a", inputs="x", metadata={"n": 0}))
+
+    def increase(id_to_example):
+        return [NewExample(id="a", inputs="x", metadata={"n": id_to_example["a"].metadata["n"] + 1})]
+
+    with ThreadPoolExecutor(6) as threads:
+        waiting = [
+            threads.submit(store.revise_examples, pool.id, ["a"], increase, keeps_features=same_inputs)
+            for _ in range(30)
+        ]
+    assert sorted(one.result() for one in waiting) == list(range(2, 32))
+    assert store.get_example(pool.id, "a").metadata == {"n": 30}

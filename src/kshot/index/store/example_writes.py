@@ -148,9 +148,9 @@ class ExampleWriter(Transactions):
         ids : sequence of str
             Examples to read.
         revise : callable
-            Gets those of the ids that are live, and returns new versions of some of them, each id at most once;
-            versions that are identical to the stored ones are left alone. Called with the writer's lock held,
-            as ``keeps_features`` is.
+            Gets those of the ids that are live, and returns new versions of some of them, each id at most
+            once; versions that are identical to the stored ones are left alone. Called with the writer's lock
+            held, as ``keeps_features`` is.
         keeps_features : callable
             Asked for each example that changes.
 

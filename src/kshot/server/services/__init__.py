@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from kshot.index.store import Store
 from kshot.schemas.operations import Readiness
 from kshot.server.metrics import Metrics
+from kshot.server.services.annotations import AnnotationService
 from kshot.server.services.examples import ExampleService
 from kshot.server.services.indexing import Indexer
 from kshot.server.services.jobs import PLAN, REEMBED, TUNE, JobRunner, JobService, Work
@@ -43,6 +44,7 @@ class Services:
             self.store, self.registry, self._embedders, self.indexer, reembedding, self._runner, metrics
         )
         self.examples = ExampleService(self.store, self.registry, self.indexer, self._publications)
+        self.annotations = AnnotationService(self.store, self.registry, self.indexer, self._publications)
         self.selections = SelectionService(
             self.store,
             self.registry,

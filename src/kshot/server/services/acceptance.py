@@ -5,12 +5,16 @@ from typing import Any
 
 from kshot.arrays import unit_rows
 from kshot.errors import DimensionMismatch, FieldError, InvalidInput, InvalidShape
-from kshot.records import Example, NewExample, Status, content_hash
+from kshot.records import Example, NewExample, Status, canonical_json, content_hash
+from kshot.schemas.annotations import AnswerIn
 from kshot.schemas.examples import ExampleIn, ExamplePatch
 from kshot.server.services.runtime import PoolRuntime
 from kshot.server.validation import refusal, validated
 
 MAX_METADATA_DEPTH = 16
+MAX_METADATA_FIELDS = 256
+ANNOTATOR, ANNOTATED_AT = "annotator", "annotated_at"
+"""Where the metadata says who gave the outputs, and when."""
 
 
 def new_example(runtime: PoolRuntime, value: Any) -> NewExample:
@@ -56,6 +60,39 @@ def accepted_changes(runtime: PoolRuntime, old: Example, request: ExamplePatch) 
     fields = {name: changes.get(name, getattr(old, name)) for name in NewExample.__dataclass_fields__}
     _check(runtime, NewExample(**fields))
     return changes
+
+
+def annotated(runtime: PoolRuntime, old: NewExample, answer: AnswerIn) -> NewExample:
+    """Return the approved example that an answer makes of one; who and when go into its metadata.
+
+    Raises
+    ------
+    InvalidInput
+        The example could not be served with these outputs.
+    """
+    is_replaced = old.outputs is not None and canonical_json(old.outputs) != canonical_json(answer.outputs)
+    metadata = {
+        name: value
+        for name, value in old.metadata.items()
+        # What was said of outputs that are gone goes with them.
+        if not (is_replaced and name in {ANNOTATOR, ANNOTATED_AT})
+    }
+    if answer.annotator is not None:
+        metadata[ANNOTATOR] = answer.annotator
+    if answer.annotated_at is not None:
+        metadata[ANNOTATED_AT] = answer.annotated_at.isoformat()
+    if len(metadata) > MAX_METADATA_FIELDS:
+        raise refusal([FieldError("/annotator", "leaves no room in the example's metadata")])
+    fields = {name: getattr(old, name) for name in NewExample.__dataclass_fields__}
+    fields |= {"outputs": answer.outputs, "status": Status.APPROVED, "metadata": metadata}
+    example = NewExample(**fields)
+    try:
+        _check(runtime, example)
+    except InvalidInput as error:
+        # The inputs were accepted before, so the fault is the answer's.
+        first = error.errors[0]
+        raise refusal([FieldError("/outputs", first.message, first.code)]) from None
+    return example
 
 
 def unit_vector(runtime: PoolRuntime, vector: Sequence[float]) -> Any:

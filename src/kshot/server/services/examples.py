@@ -113,7 +113,7 @@ class ExampleService:
             try:
                 example = new_example(runtime, value)
             except (InvalidInput, DimensionMismatch) as error:
-                refused.extend(_rejected(error, line, value))
+                refused.extend(rejected_rows(error, line, value))
                 continue
             if (earlier := id_to_row.pop(example.id, None)) is not None:
                 message = f"line {line} has the same id and replaced this one"
@@ -188,7 +188,8 @@ class ExampleService:
         return DeleteReply(deleted=len(ids), ids=ids, version=version)
 
 
-def _rejected(error: KshotError, line: int, value: Any) -> list[RejectedRow]:
+def rejected_rows(error: KshotError, line: int, value: Any) -> list[RejectedRow]:
+    """Return one row of a reply for each refused field of a row of the request."""
     found = value.get("id") if isinstance(value, dict) else None
     example_id = found[:256] if isinstance(found, str) else None
     return [
