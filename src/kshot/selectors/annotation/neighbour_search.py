@@ -15,7 +15,12 @@ _STEPS = 2.0**24
 """Steps from 0 to 1 that similarities are rounded to: all that float32 can tell just below 1."""
 _SPAN = 2.0**27
 """Above any row number. A key holds a similarity, in steps, times this, and a row number: 52 bits in all."""
+_SCALE = 2.0**12
+"""Rows of this length have products in steps."""
 _BLOCK_BYTES = 1 << 25
+_CACHED_BYTES = 1 << 19
+_WHOLE_ROWS = 4_096
+"""Rows up to which all similarities, 128 MB, are computed at once."""
 
 
 def knn_graph(
@@ -55,9 +60,9 @@ def knn_graph(
 
     Notes
     -----
-    O(n^2 d) time; O(n (d + k)) memory and one block of 32 MB. Similarities are summed in float64 and rounded
-    to 24 binary places, so that equal rows tie exactly whatever the order in which BLAS adds, and the same
-    pair has the same similarity in every block. A row at the mean has similarity 0 to every other.
+    O(n^2 d) time; O(n (d + k)) memory and one block of up to 128 MB. Similarities are summed in float64 and
+    rounded to 24 binary places, so that equal rows tie exactly whatever the order in which BLAS adds, and the
+    same pair has the same similarity in every block. A row at the mean has similarity 0 to every other.
 
     Examples
     --------
@@ -72,10 +77,11 @@ def knn_graph(
     n = len(units)
     k = min(n_neighbors, max(n - 1, 0))
     indices, similarities = np.empty((n, k), np.int32), np.empty((n, k), np.float32)
-    for rows in _blocks(n, n):
-        keys = _keys(units[rows], units, 0)
-        keys[np.arange(len(keys)), np.arange(rows.start, rows.stop)] = np.inf
-        indices[rows], similarities[rows] = _nearest(keys, k)
+    units *= _SCALE
+    for rows in [slice(0, n)] if n <= _WHOLE_ROWS else _blocks(n, n):
+        # BLAS computes half as much where both are the same array.
+        products = (units if n <= _WHOLE_ROWS else units[rows]) @ units.T
+        indices[rows], similarities[rows] = _nearest_of_all(products, rows.start, k)
         report(rows.stop, n)
     return NeighbourGraph(indices, similarities, center, mean=subtracted)
 
@@ -130,6 +136,7 @@ def extend_graph(
     if graph.center and graph.mean is None:
         raise InvalidInput("the graph is centred and does not say with which mean; build it anew")
     units, _ = directions(vectors, center=graph.center, mean=graph.mean)
+    units *= _SCALE
     n, old = len(units), len(graph)
     if n < old:
         require_shape("vectors", units, (old, None))
@@ -142,14 +149,12 @@ def extend_graph(
     indices, similarities = np.empty((n, k), np.int32), np.empty((n, k), np.float32)
     for rows in _blocks(old, graph.n_neighbors + n - old):
         known = graph.indices[rows] - _SPAN * (graph.similarities[rows].astype(np.float64) * _STEPS)
-        keys = np.concatenate([known, _keys(units[rows], units[old:], old)], axis=1)
+        keys = np.concatenate([known, _keys(units[rows] @ units[old:].T, np.arange(old, n))], axis=1)
         indices[rows], similarities[rows] = _nearest(keys, k)
         report(rows.stop, n)
     for rows in _blocks(n - old, n):
         new = slice(old + rows.start, old + rows.stop)
-        keys = _keys(units[new], units, 0)
-        keys[np.arange(len(keys)), np.arange(new.start, new.stop)] = np.inf
-        indices[new], similarities[new] = _nearest(keys, k)
+        indices[new], similarities[new] = _nearest_of_all(units[new] @ units.T, new.start, k)
         report(new.stop, n)
     return NeighbourGraph(indices, similarities, graph.center, graph.recall, graph.mean)
 
@@ -176,11 +181,7 @@ def ranked_neighbours(
     similarities : float32 array, shape (m, k)
         Rounded to 24 binary places.
     """
-    keys: Float64s = np.clip(cosines.astype(np.float64), -1.0, 1.0)
-    keys *= -_STEPS
-    np.rint(keys, out=keys)
-    keys *= _SPAN
-    keys += found
+    keys = _keys(np.clip(cosines.astype(np.float64), -1.0, 1.0) * _STEPS, found)
     keys[(found == rows[:, None]) | (found < 0)] = np.inf
     return _nearest(keys, k)
 
@@ -196,13 +197,26 @@ def _blocks(rows: int, columns: int) -> Iterator[slice]:
     return (slice(start, min(start + step, rows)) for start in range(0, rows, step))
 
 
-def _keys(units: Float64s, others: Float64s, first: int) -> Float64s:
-    """Return keys by which the most similar comes first, of equals the first row; they are never equal."""
-    keys: Float64s = (units * -_STEPS) @ others.T
-    np.rint(keys, out=keys)
-    keys *= _SPAN
-    keys += np.arange(first, first + len(others))
-    return keys
+def _keys(steps: Float64s, rows: NDArray[np.integer]) -> Float64s:
+    """Turn similarities, in steps, into keys: the most similar has the lowest, of equals the first row."""
+    np.rint(steps, out=steps)
+    steps *= -_SPAN
+    steps += rows
+    return steps
+
+
+def _nearest_of_all(products: Float64s, first: int, k: int) -> tuple[Int32s, Float32s]:
+    """Return the nearest of all rows to those from ``first`` on, by their products, whose values are lost."""
+    indices = np.empty((len(products), k), np.int32)
+    similarities = np.empty((len(products), k), np.float32)
+    everything = np.arange(products.shape[1])
+    step = max(1, _CACHED_BYTES // (8 * max(products.shape[1], 1)))
+    for start in range(0, len(products), step):
+        keys = _keys(products[start : start + step], everything)
+        own = np.arange(len(keys))
+        keys[own, own + (first + start)] = np.inf
+        indices[start : start + step], similarities[start : start + step] = _nearest(keys, k)
+    return indices, similarities
 
 
 def _nearest(keys: Float64s, k: int) -> tuple[Int32s, Float32s]:

@@ -68,6 +68,7 @@ class Votes:
         self._offsets, self._voters = graph.voters()
         self._level = np.zeros(n, np.int32)
         self._counts = np.zeros((n, levels), np.int32)
+        self._touched = np.zeros(n, np.bool_)
         ratio = Fraction(discount)
         # All levels brought to the denominator of the last: sums of these are exact.
         self._scale = [
@@ -104,8 +105,9 @@ class Votes:
         """See `VoteCount.choose`."""
         self.chosen[row] = True
         self._sums[row] = -np.inf
-        touched = self._neighbours[row].astype(np.int64)
-        self._counts[touched, self._level[row]] -= 1
+        own = self._neighbours[row]
+        self._counts[own, self._level[row]] -= 1
+        self._touched[own] = True
         if discount:
             voters = self._voters[self._offsets[row] : self._offsets[row + 1]]
             voters = voters[~self.chosen[voters] & (self._level[voters] < len(self._weights) - 1)]
@@ -113,7 +115,9 @@ class Votes:
             self._add(votes, self._level[voters], -1)
             self._level[voters] += 1
             self._add(votes, self._level[voters], 1)
-            touched = np.unique(np.concatenate([touched, votes.ravel()]))
+            self._touched[votes] = True
+        touched = np.flatnonzero(self._touched)
+        self._touched[touched] = False
         touched = touched[~self.chosen[touched]]
         self._sums[touched] = self._counts[touched] @ self._weights
 
