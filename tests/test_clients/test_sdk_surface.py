@@ -29,6 +29,7 @@ METHODS = [
     "get_plan",
     "get_pool",
     "get_selection",
+    "import_answers",
     "list_examples",
     "list_jobs",
     "list_plans",

@@ -278,6 +278,18 @@ def test_answers_from_several_places_at_once_are_each_taken_once(drafts: LivePoo
     assert all(one["outputs"] == one["metadata"]["annotator"] for one in drafts.listed())
 
 
+def test_a_dry_run_gives_the_same_reply_and_changes_nothing(drafts: LivePool):
+    annotate(drafts, answer("t0", "billing"))
+    before = drafts.listed()
+    answers = [answer("t0", "refund"), answer("t1"), answer("t1"), answer("nobody"), {"id": 7}]
+    for on_conflict in ("report", "replace"):
+        dry = annotate(drafts, *answers, on_conflict=on_conflict, dry_run=True)
+        assert (drafts.listed(), dry["version"]) == (before, 2)
+    real = annotate(drafts, *answers, on_conflict="replace")
+    assert counts(real) == counts(dry) == {"approved": 1, "replaced": 1, "unchanged": 1}
+    assert real["rejected"] == dry["rejected"]
+
+
 ANSWERS = st.lists(
     st.builds(answer, st.sampled_from(["t0", "t1", "t2", "nobody"]), st.sampled_from(["a", "b"])), min_size=1
 )

@@ -10,12 +10,14 @@ Pure conversions between bytes and records, of the standard library alone; nothi
 
 from kshot.labelling.answers import Answer, AnswerFile, Problem, Verdict
 from kshot.labelling.label_studio import label_studio_config
+from kshot.labelling.parsing import MAX_FILE_BYTES
 from kshot.labelling.registry import AUTO, FORMATS, LabellingFormat, read_answers, recognised, tasks_file
 from kshot.labelling.tasks import Task
 
 __all__ = [
     "AUTO",
     "FORMATS",
+    "MAX_FILE_BYTES",
     "Answer",
     "AnswerFile",
     "LabellingFormat",

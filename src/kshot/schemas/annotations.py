@@ -45,6 +45,7 @@ class AnnotationRequest(Request):
         default="report",
         description="`report`: an example that has other outputs keeps them; `replace`: it gets the answer",
     )
+    dry_run: bool = Field(default=False, description="say what would happen, and change nothing")
 
 
 class AnnotationReply(Reply):

@@ -9,7 +9,19 @@ import typer
 from typer.core import TyperGroup
 
 from kshot import __version__
-from kshot.clients.cli import demo, doctor, gaps, ingest, output, plans, pools, selections, serve, tune
+from kshot.clients.cli import (
+    demo,
+    doctor,
+    gaps,
+    ingest,
+    output,
+    plan_import,
+    plans,
+    pools,
+    selections,
+    serve,
+    tune,
+)
 from kshot.clients.cli.session import DataOption, JsonOption, Session, UrlOption, hint_for
 from kshot.errors import KshotError
 
@@ -97,6 +109,7 @@ demo.register(app)
 tune.register(pools.app)
 app.add_typer(pools.app, name="pool")
 gaps.register(pools.app)
+plan_import.register(plans.app)
 app.add_typer(plans.app, name="plan")
 ingest.register(app)
 selections.register(app)

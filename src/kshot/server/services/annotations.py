@@ -49,9 +49,8 @@ class AnnotationService:
         batch = _Batch(runtime, answers, request.on_conflict)
         ids = list(dict.fromkeys(answer.id for _, answer in answers))
         # Inputs stay as they are, so the vectors do.
-        version = self._store.revise_examples(
-            runtime.record.id, ids, batch.revise, keeps_features=lambda *_: True
-        )
+        revise = batch.rehearse if request.dry_run else batch.revise
+        version = self._store.revise_examples(runtime.record.id, ids, revise, keeps_features=lambda *_: True)
         self._indexer.notify(runtime.record.name)
         return AnnotationReply(
             approved=batch.outcomes.count("approved"),
@@ -87,6 +86,11 @@ class _Batch:
             else:
                 id_to_revised[answer.id] = revised
         return list(id_to_revised.values())
+
+    def rehearse(self, id_to_example: Mapping[str, Example]) -> list[NewExample]:
+        """Find out what would become of the answers, and change no example."""
+        self.revise(id_to_example)
+        return []
 
     def _revised(self, present: NewExample | None, answer: AnswerIn) -> NewExample:
         if present is None:
