@@ -10,6 +10,8 @@ import typer.main
 
 from kshot.clients.cli.main import app
 from kshot.errors import code_to_error
+from kshot.labelling import FORMATS
+from kshot.labelling.answers import CODES
 from kshot.selectors import SELECTORS
 from kshot.server.settings import variables
 
@@ -69,6 +71,28 @@ def test_every_python_example_of_the_methods_page_runs():
         with contextlib.redirect_stdout(printed):
             exec(block, {})
         assert "[" in printed.getvalue()
+
+
+def test_the_python_examples_of_the_annotation_page_print_what_stands_below_them(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    text = page("docs/annotation.md")
+    pairs = re.findall(r"^```python\n(.*?)^```\n\n```text\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
+    assert len(pairs) == len(python_blocks("docs/annotation.md")) > 0
+    for block, expected in pairs:
+        printed = io.StringIO()
+        with contextlib.redirect_stdout(printed):
+            exec(block, {})
+        assert printed.getvalue().strip() == expected.strip()
+
+
+@pytest.mark.parametrize("code", sorted(CODES))
+def test_every_problem_of_an_answer_is_documented(code):
+    assert f"`{code}`" in page("docs/annotation.md")
+
+
+@pytest.mark.parametrize("form", FORMATS)
+def test_every_labelling_format_has_a_row(form):
+    assert re.search(rf"^\| `{form}` \|", page("docs/annotation.md"), re.MULTILINE)
 
 
 @pytest.mark.component

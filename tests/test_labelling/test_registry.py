@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from kshot.errors import InvalidInput, InvalidParameter, PayloadTooLarge
 from kshot.labelling import FORMATS, Task, parsing, read_answers, recognised, tasks_file
+from kshot.labelling.answers import CODES
 from tests.test_labelling.round_trip import FIXTURES
 
 JSON = st.recursive(
@@ -143,6 +144,7 @@ def _read_or_refuse(data: bytes, form: str) -> None:
         return
     assert all(json.dumps(answer.outputs, allow_nan=False) for answer in file.given)
     assert len({answer.id for answer in file.answers}) == len(file.answers)
+    assert {problem.code for problem in file.problems} <= CODES.keys()
 
 
 @pytest.mark.parametrize("depth", [20, 150, 400, 900, 5_000, 200_000])

@@ -1,11 +1,30 @@
 """What comes back from annotators: answers, and what was wrong with the rows that gave none."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
+from types import MappingProxyType
+from typing import Final
 
 from kshot.records import Content, canonical_json
+
+CODES: Final[Mapping[str, str]] = MappingProxyType(
+    {
+        "disagreement": "annotators differ; the latest answer is taken",
+        "unfinished": "a draft, or a record that is not completed",
+        "other_project": "no task of kshot, or one of another pool or plan",
+        "several_values": "several values where one is wanted",
+        "unsupported_answer": "spans, ranks or another kind of answer that is no text, number or choice",
+        "unstorable": "a NUL, a lone surrogate, NaN or infinity",
+        "invalid_id": "an id that is no text of 1 to 256 characters",
+        "invalid_annotator": "an annotator's name that is none; it is left out",
+        "invalid_time": "a time that is none; it is left out",
+        "invalid_row": "a row of another shape",
+        "invalid_json": "a line that is no JSON",
+    }
+)
+"""What a `Problem` can be about."""
 
 
 class Verdict(StrEnum):
@@ -39,7 +58,7 @@ class Problem:
 
     line: int
     id: str | None
-    #: Stable; the codes are listed in the documentation.
+    #: A key of `CODES`.
     code: str
     message: str
     #: Whether an answer to this row is among the answers all the same.
