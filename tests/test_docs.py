@@ -13,6 +13,7 @@ from kshot.errors import code_to_error
 from kshot.labelling import FORMATS
 from kshot.labelling.answers import CODES
 from kshot.selectors import SELECTORS
+from kshot.selectors.annotation import PLANNERS
 from kshot.server.settings import variables
 
 ROOT = Path(__file__).parent.parent
@@ -30,6 +31,11 @@ def python_blocks(name: str) -> list[str]:
 @pytest.mark.parametrize("name", SELECTORS.names())
 def test_every_method_has_a_row(name):
     assert re.search(rf"^\| `{name}` \|", page("docs/selectors.md"), re.MULTILINE)
+
+
+@pytest.mark.parametrize("name", PLANNERS.names())
+def test_every_planner_has_a_row(name):
+    assert re.search(rf"^\| `{name}` \|", page("docs/annotation.md"), re.MULTILINE)
 
 
 @pytest.mark.parametrize("variable", sorted(variables().values()))

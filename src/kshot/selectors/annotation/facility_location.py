@@ -27,8 +27,9 @@ from kshot.selectors.annotation.registry import PLANNERS
 from kshot.selectors.annotation.representation import represent_by_edges, represent_by_products
 from kshot.selectors.base import check_parameters, parameter
 
-EXACT_ROWS = 20_000
-"""Rows of which every pair is compared."""
+EXACT_ROWS = 5_000
+"""Rows of which every pair is compared. Of 9,951 rows, 100 neighbours reached 0.995 to 1.002 of the value of all
+pairs at 18 to 300 picks, in a quarter of the time."""
 N_NEIGHBORS = 100
 
 
