@@ -8,6 +8,7 @@ import sys
 import textwrap
 from importlib.metadata import PackageNotFoundError, packages_distributions, requires
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 
@@ -82,6 +83,12 @@ def test_the_public_names_are_listed_sorted_and_exist():
 def test_a_public_class_is_the_one_of_its_module(name):
     cls = getattr(kshot, name)
     assert getattr(importlib.import_module(cls.__module__), name) is cls
+
+
+@pytest.mark.parametrize("package", ["kshot.selectors", "kshot.selectors.annotation"])
+def test_no_module_hides_a_function_of_the_same_name(package):
+    module = importlib.import_module(package)
+    assert [name for name in module.__all__ if isinstance(getattr(module, name), ModuleType)] == []
 
 
 def test_an_unknown_name_is_an_attribute_error():

@@ -80,6 +80,31 @@ def test_stats_count_examples(data):
     assert "draft" in shown
 
 
+def test_health_is_shown_where_it_is_asked_for(tmp_path):
+    data, labels = tmp_path / "d", ["one"] * 12 + ["two"] * 12
+    rows: list[dict[str, Any]] = [
+        {
+            "id": f"e{i}",
+            "inputs": f"text {i}",
+            "outputs": "two" if i == 5 else label,
+            "vector": [1.0, i / 500] if label == "one" else [i / 500, 1.0],
+        }
+        for i, label in enumerate(labels)
+    ]
+    with kshot.LocalClient(data) as client:
+        client.create_pool("p", embedder={"type": "external", "dimension": 2})
+        client.upsert("p", rows)
+    assert Run("pool", "stats", "p", "--data", data, "--json").json["health"] is None
+    assert "near-duplicates" not in Run("pool", "stats", "p", "--data", data).out
+    found = Run("pool", "stats", "p", "--health", "--data", data, "--json").json["health"]
+    assert [one["id"] for one in found["labels"]["suspects"]] == ["e5"]
+    shown = Run("pool", "stats", "p", "--health", "--data", data).out
+    for text in ("near-duplicates (cosine 0.95)", "100 %", "1 of 24 labelled", "e5", "log-determinant"):
+        assert text in shown
+    # The counts come first, as without it.
+    assert shown.index("examples") < shown.index("near-duplicates")
+
+
 def test_a_file_is_ingested_into_a_new_pool(tmp_path, rows_file):
     arguments = (
         "ingest",

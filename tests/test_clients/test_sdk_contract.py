@@ -94,7 +94,7 @@ def test_stored_rows_are_counted_and_can_be_selected_at_once(client, empty_pool)
     assert (reply.accepted, reply.created, reply.rejected, reply.indexed) == (5, 5, [], True)
     assert reply.ids == ["t1", "t2", "t3", "t4", "t5"]
     stats = client.pool_stats(empty_pool)
-    assert (stats.examples, stats.pending) == (5, 0)
+    assert (stats.examples, stats.pending, stats.health) == (5, 0, None)
     assert stats.by_label == {"order_status": 2, "refund": 2, "crash": 1}
     assert stats.by_status == {"approved": 5}
 
@@ -119,6 +119,14 @@ def test_a_batch_of_bad_rows_only_is_reported_like_any_other(client, empty_pool)
     reply = client.upsert(empty_pool, [{"inputs": ""}, {"inputs": "x", "extra": 1}])
     assert reply.accepted == 0
     assert [(row.line, row.pointer) for row in reply.rejected] == [(1, "/inputs"), (2, "/extra")]
+
+
+def test_the_health_of_a_pool_comes_where_it_is_asked_for(client, pool):
+    health = client.pool_stats(pool, health=True).health
+    assert health.examples == health.duplicates.measured == client.get_pool(pool).examples
+    assert health.labels.labels == 3
+    assert 0 <= health.labels.evenness <= 1
+    assert health.log_det_distance >= 0
 
 
 def test_a_file_of_lines_is_stored_and_a_broken_line_is_named(client, empty_pool, tmp_path):

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from kshot.arrays import unit_rows
 from kshot.errors import InvalidParameter, InvalidShape
-from kshot.selectors.health import label_balance, near_duplicates, suspected_labels
+from kshot.selectors.health import label_balance, near_duplicate_rows, suspected_labels
 from tests.strategies import grid
 
 
@@ -110,14 +110,14 @@ def test_no_labels_no_suspects():
 def test_the_rate_is_the_share_of_rows_with_a_close_other_row(vectors, threshold):
     unit = unit_rows(vectors + np.array([0.25, 0.0, 0.0]))
     best = [max(cosine(unit, i, j) for j in range(7) if j != i) for i in range(7)]
-    assert near_duplicates(unit, threshold=threshold).rate * 7 == pytest.approx(
+    assert near_duplicate_rows(unit, threshold=threshold).rate * 7 == pytest.approx(
         sum(one >= threshold - 1e-6 for one in best)
     )
 
 
 def test_pairs_come_once_and_the_most_similar_first():
     vectors = unit_rows(np.array([[1, 0], [1, 0.01], [0, 1], [0, 1], [1, 1]]))
-    found = near_duplicates(vectors)
+    found = near_duplicate_rows(vectors)
     assert found.rate == 4 / 5
     assert [(row, other) for row, other, _ in found.pairs(9)] == [(2, 3), (0, 1)]
     assert found.pairs(1) == found.pairs(9)[:1]
@@ -126,10 +126,10 @@ def test_pairs_come_once_and_the_most_similar_first():
 
 def test_a_sample_is_compared_with_all_rows():
     vectors = unit_rows([[1, 0], [0, 1], [1, 0]])
-    assert near_duplicates(vectors, rows=[2]).rate == 1
-    assert near_duplicates(vectors, rows=[1]).rate == 0
-    assert near_duplicates(vectors[:1]).rate == 0
-    assert near_duplicates(vectors, rows=np.empty(0, np.int64)).rate == 0
+    assert near_duplicate_rows(vectors, rows=[2]).rate == 1
+    assert near_duplicate_rows(vectors, rows=[1]).rate == 0
+    assert near_duplicate_rows(vectors[:1]).rate == 0
+    assert near_duplicate_rows(vectors, rows=np.empty(0, np.int64)).rate == 0
 
 
 def test_balance_by_hand():
@@ -171,7 +171,7 @@ def test_parameters_outside_their_range_are_refused(parameters, problem):
 
 def test_what_makes_no_sense_is_refused():
     with pytest.raises(InvalidParameter, match="threshold is 0"):
-        near_duplicates(np.eye(2), threshold=0)
+        near_duplicate_rows(np.eye(2), threshold=0)
     with pytest.raises(InvalidShape, match="labels have dtype float64"):
         suspected_labels(np.eye(2), [0.5, 1.0])
     with pytest.raises(InvalidShape, match="labels has shape"):

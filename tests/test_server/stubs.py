@@ -113,8 +113,8 @@ class StubPools(Failing):
         self.require(name)
         self.names.remove(name)
 
-    async def stats(self, name: str) -> PoolStats:
-        self.called("stats", name)
+    async def stats(self, name: str, *, health: bool) -> PoolStats:
+        self.called("stats", (name, health))
         self.require(name)
         return PoolStats(
             name=name,

@@ -36,6 +36,9 @@ async def test_pools_are_listed_described_changed_and_deleted(
     assert [pool["name"] for pool in listed.json()["data"]] == ["tickets"]
     assert (await client.get(POOL)).json()["name"] == "tickets"
     assert (await client.get(f"{POOL}/stats")).json()["vector_index"] == "exact"
+    assert (await client.get(f"{POOL}/stats?health=true")).json()["health"] is None
+    assert (await client.get(f"{POOL}/stats?health=perhaps")).status_code == 422
+    assert (await client.get(f"{POOL}/stats?wealth=true")).status_code == 422
     assert (await client.patch(POOL, json={"settings": {"retention_days": 3}})).status_code == 200
     deleted = await client.delete(POOL)
     assert (deleted.status_code, deleted.content) == (204, b"")
@@ -43,7 +46,8 @@ async def test_pools_are_listed_described_changed_and_deleted(
     assert services.pools.calls == [
         ("list", ("c", 7)),
         ("get", "tickets"),
-        ("stats", "tickets"),
+        ("stats", ("tickets", False)),
+        ("stats", ("tickets", True)),
         ("patch", PoolPatch(settings={"retention_days": 3})),
         ("delete", "tickets"),
         ("get", "tickets"),

@@ -148,7 +148,7 @@ class _Filters:
         return made
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, weakref_slot=True)
 class Snapshot:
     """One state of a pool.
 

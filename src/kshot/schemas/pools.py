@@ -6,6 +6,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, StringConstraints
 
 from kshot.schemas.base import Name, Page, Reply, Request, Text
+from kshot.schemas.health import PoolHealth
 
 
 class MiniLm(Request):
@@ -192,3 +193,4 @@ class PoolStats(Reply):
     vector_index: str
     selections: int = Field(default=0, description="recorded and within `retention_days`")
     gaps: int = Field(default=0, description="those of them below `select.gap_below`")
+    health: PoolHealth | None = Field(default=None, description="only where asked for, `?health=true`")

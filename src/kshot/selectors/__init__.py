@@ -42,7 +42,7 @@ from kshot.selectors.health import (
     NearDuplicates,
     SuspectedLabels,
     label_balance,
-    near_duplicates,
+    near_duplicate_rows,
     suspected_labels,
 )
 from kshot.selectors.knapsack import coverage_knapsack
@@ -114,7 +114,7 @@ __all__ = [
     "maxsim",
     "mig",
     "mmr",
-    "near_duplicates",
+    "near_duplicate_rows",
     "nearest_rows",
     "objective_curve",
     "pack",

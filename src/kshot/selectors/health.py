@@ -114,7 +114,7 @@ class LabelBalance:
     largest: int
 
 
-def near_duplicates(
+def near_duplicate_rows(
     vectors: ArrayLike,
     *,
     threshold: float = DUPLICATE_SIMILARITY,
@@ -145,7 +145,7 @@ def near_duplicates(
 
     Examples
     --------
-    >>> found = near_duplicates([[1, 0], [0, 1], [1, 0], [0.6, 0.8]])
+    >>> found = near_duplicate_rows([[1, 0], [0, 1], [1, 0], [0.6, 0.8]])
     >>> found.rate, found.pairs(9)
     (0.5, [(0, 2, 1.0)])
     """

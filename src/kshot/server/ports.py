@@ -56,8 +56,8 @@ class PoolService(Protocol):
         """Remove a pool with everything in it."""
         ...
 
-    async def stats(self, name: str) -> PoolStats:
-        """Count what a pool holds."""
+    async def stats(self, name: str, *, health: bool) -> PoolStats:
+        """Count what a pool holds; ``health`` also looks for what may be wrong with it."""
         ...
 
 

@@ -10,6 +10,7 @@ from typing import IO, Annotated, Any
 import typer
 
 from kshot.clients.cli import output
+from kshot.clients.cli.health import print_health
 from kshot.clients.cli.ingest import report, with_progress
 from kshot.clients.cli.session import DataOption, JsonOption, Session, UrlOption, json_argument
 from kshot.clients.sdk.client import Client
@@ -104,21 +105,30 @@ def list_pools(
 def stats(
     context: typer.Context,
     name: NameArgument,
+    health: Annotated[
+        bool,
+        typer.Option("--health", help="Also look for near-duplicates, doubtful labels, lack of diversity."),
+    ] = False,
     url: UrlOption = None,
     data: DataOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Count a pool's examples by status, split and label, and tell what they occupy.
 
-    kshot pool stats tickets
+    With `--health`, also what may be wrong with them: examples that another one nearly equals, and labels
+    that those of the ten nearest examples contradict, the most doubtful first. Of a large pool, a random
+    sample is looked at.
+
+        kshot pool stats tickets
+        kshot pool stats tickets --health
     """
     session = Session.of(context, url, data, as_json=as_json)
     with session.client() as client:
-        found = client.pool_stats(name)
+        found = client.pool_stats(name, health=health)
     if session.json:
         output.print_json(found)
         return
-    facts = found.model_dump(exclude={"by_status", "by_split", "by_label"})
+    facts = found.model_dump(exclude={"by_status", "by_split", "by_label", "health"})
     output.print_table(
         ["fact", "value"], [[key.replace("_", " "), str(value)] for key, value in facts.items()]
     )
@@ -126,6 +136,8 @@ def stats(
         counts: dict[str, int] = getattr(found, f"by_{what}")
         if counts:
             output.print_table([what, "examples"], counts.items())
+    if found.health is not None:
+        print_health(found.health)
 
 
 @app.command("export")

@@ -1,6 +1,9 @@
 """Pools: create, list, describe, change, delete."""
 
-from fastapi import APIRouter, Request, Response
+from typing import Annotated
+
+from fastapi import APIRouter, Query, Request, Response
+from pydantic import BaseModel, ConfigDict, Field
 
 from kshot.errors import (
     Conflict,
@@ -67,10 +70,24 @@ async def delete_pool(pool: str, request: Request) -> Response:
     return Response(status_code=204)
 
 
+class StatsParameters(BaseModel):
+    """Query parameters of the counts."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    health: bool = Field(
+        default=False,
+        description="also look for near-duplicates, doubtful labels and a lack of diversity; seconds for a "
+        "large pool, and at once if nothing changed since",
+    )
+
+
 @router.get("/{pool}/stats", response_model=PoolStats, **contract(problems=(PoolNotFound,)))
-async def get_pool_stats(pool: str, request: Request) -> Response:
+async def get_pool_stats(
+    pool: str, request: Request, parameters: Annotated[StatsParameters, Query()]
+) -> Response:
     """Count what a pool holds, by status, split and label, and what it takes on disk."""
-    return reply(await services(request).pools.stats(pool))
+    return reply(await services(request).pools.stats(pool, health=parameters.health))
 
 
 @router.post(

@@ -22,6 +22,7 @@ from kshot.schemas.pools import PoolCreate, PoolInfo, PoolList, PoolPatch, PoolS
 from kshot.server.metrics import Metrics
 from kshot.server.selectors_schema import build_selector
 from kshot.server.services.gaps import count_gaps
+from kshot.server.services.health import HealthCache
 from kshot.server.services.indexing import Indexer, Stopped
 from kshot.server.services.jobs import REEMBED, JobRunner
 from kshot.server.services.reembedding import Reembedding
@@ -55,6 +56,7 @@ class PoolService:
         self._reembedding = reembedding
         self._jobs = jobs
         self._metrics = metrics
+        self._health = HealthCache()
 
     async def create(self, body: PoolCreate) -> PoolInfo:
         """Create a pool, its embedder ready."""
@@ -76,9 +78,9 @@ class PoolService:
         """Delete a pool with its examples, selections and files."""
         await asyncio.to_thread(self._delete, name)
 
-    async def stats(self, name: str) -> PoolStats:
-        """Count a pool's examples."""
-        return await asyncio.to_thread(self._stats, name)
+    async def stats(self, name: str, *, health: bool) -> PoolStats:
+        """Count a pool's examples; ``health`` also looks for what may be wrong with them."""
+        return await asyncio.to_thread(self._stats, name, health=health)
 
     def _create(self, body: PoolCreate) -> PoolInfo:
         try:
@@ -202,7 +204,7 @@ class PoolService:
             updated_at=record.updated_at,
         )
 
-    def _stats(self, name: str) -> PoolStats:
+    def _stats(self, name: str, *, health: bool) -> PoolStats:
         runtime = self._registry.get(name)
         snapshot = runtime.index.snapshot
         info = self._info(self._store.get_pool(name))
@@ -230,6 +232,7 @@ class PoolService:
             vector_index="empty" if snapshot.dense is None else snapshot.dense.kind,
             selections=selections,
             gaps=gaps,
+            health=self._health.get(runtime.record.id, snapshot) if health else None,
         )
 
     def _check(self, settings: PoolSettings) -> None:

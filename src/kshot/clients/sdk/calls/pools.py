@@ -11,6 +11,9 @@ from kshot.schemas.pools import PoolInfo, PoolList, PoolStats
 PREPARING_TIMEOUT_S = 900.0
 """The first pool with a local model waits until that is prepared for the machine: half a minute or more."""
 
+HEALTH_TIMEOUT_S = 300.0
+"""Another pool's health may be measured first."""
+
 
 def create_pool(
     name: str, *, embedder: str | Mapping[str, Any] | None, settings: Mapping[str, Any]
@@ -88,14 +91,28 @@ def delete_pool(name: str) -> Call[None]:
     return Call(method="DELETE", path=path_of("pools", name), read=lambda _: None)
 
 
-def pool_stats(name: str) -> Call[PoolStats]:
+def pool_stats(name: str, *, health: bool = False) -> Call[PoolStats]:
     """Count a pool's examples by status, split and label, and say what they occupy.
+
+    Parameters
+    ----------
+    name : str
+    health : bool
+        Also look for near-duplicates, for labels that those of the nearest examples contradict, and for a
+        lack of diversity: ``health`` of the result, a `kshot.schemas.health.PoolHealth`. Takes seconds for a
+        large pool, of which a random sample is looked at; no time if nothing changed since it was asked last.
 
     Raises
     ------
     PoolNotFound
     """
-    return Call(method="GET", path=path_of("pools", name, "stats"), read=reader(PoolStats))
+    return Call(
+        method="GET",
+        path=path_of("pools", name, "stats"),
+        params={"health": "true"} if health else {},
+        read=reader(PoolStats),
+        timeout_s=HEALTH_TIMEOUT_S if health else None,
+    )
 
 
 def tune_pool(
