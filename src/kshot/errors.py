@@ -29,6 +29,7 @@
     ├─ Unavailable             unavailable          (worth a retry)
     │  ├─ ServerUnreachable    server_unreachable
     │  ├─ EmbedderUnavailable  embedder_unavailable
+    │  ├─ ScorerUnavailable    scorer_unavailable
     │  └─ Overloaded           overloaded
     └─ Corrupt                 corrupt
        ├─ SegmentCorrupt       segment_corrupt
@@ -230,6 +231,15 @@ class EmbedderUnavailable(Unavailable):
     """The embeddings endpoint does not answer."""
 
     code = "embedder_unavailable"
+
+
+class ScorerUnavailable(Unavailable):
+    """No likelihood scorer is configured, it does not answer, or it gives numbers that cannot be trusted.
+
+    What needs likelihoods waits or does without; everything else works.
+    """
+
+    code = "scorer_unavailable"
 
 
 class Overloaded(Unavailable):

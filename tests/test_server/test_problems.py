@@ -41,6 +41,7 @@ CODE_TO_STATUS = {
     "unavailable": 503,
     "server_unreachable": 503,
     "embedder_unavailable": 503,
+    "scorer_unavailable": 503,
     "overloaded": 429,
     "corrupt": 500,
     "segment_corrupt": 500,

@@ -1,0 +1,1 @@
+"""Likelihoods of completions: log P(completion | context), from a real model."""

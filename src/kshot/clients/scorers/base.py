@@ -1,0 +1,194 @@
+"""The scorer contract: what is asked, and what comes back."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Literal, Protocol, TypeAlias
+
+from kshot.arrays import Float64s
+
+Tokens: TypeAlias = tuple[int, ...]
+Text: TypeAlias = str | Tokens
+"""A text, or the token ids that are fed as they are."""
+
+
+class Boundary(StrEnum):
+    """Where a context ends and its completion begins, in tokens."""
+
+    JOINT = "joint"
+    """Context and completion are tokenised as one text; tokens that straddle the border belong to the
+    completion, the same number of them for all completions of a context."""
+    SEPARATE = "separate"
+    """Each is tokenised by itself, as generation would see it."""
+    HARNESS = "harness"
+    """As lm-evaluation-harness does it; for comparisons with it."""
+    IDS = "ids"
+    """The caller gave token ids."""
+
+
+class ScoringMode(StrEnum):
+    """How a number was asked for."""
+
+    ECHO = "echo"
+    """Log-probabilities of a whole prompt; reads no prefix cache."""
+    LABEL = "label"
+    """Next-token log-probabilities of single-token completions."""
+    TRIE = "trie"
+    """Next-token log-probabilities along the tree of all completions of a context."""
+
+
+Terminator: TypeAlias = Literal["none", "newline", "eot"]
+Overflow: TypeAlias = Literal["error", "left"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pair:
+    """One completion to be scored given one context. Pairs of equal contexts are scored together."""
+
+    context: Text
+    completion: Text
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ScoringOptions:
+    """How to score; the same for a whole batch.
+
+    Attributes
+    ----------
+    boundary : Boundary or None
+        None: `SEPARATE` where the context ends with a newline or a special token, else `JOINT`.
+    terminator : str
+        Appended to every completion, so that "New" does not always beat "New York".
+    mode : ScoringMode or None
+        None: the one that costs least.
+    on_overflow : str
+        ``left`` drops tokens at the start of contexts that are too long; never of a completion.
+    per_token : bool
+        Return each token's log-probability as well.
+    """
+
+    boundary: Boundary | None = None
+    terminator: Terminator = "none"
+    mode: ScoringMode | None = None
+    on_overflow: Overflow = "error"
+    per_token: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Scored:
+    """The log-likelihood of one completion.
+
+    Attributes
+    ----------
+    sum_nats : float
+        Sum over the completion's tokens of ln p(token | all before it); -inf where the model rules it out.
+    tokens, bytes, characters : int
+        Of the completion, the terminator included; at least one token.
+    per_token : tuple of float, or None
+    greedy : bool or None
+        Whether every token was the likeliest one; None where the mode does not tell.
+    boundary : Boundary
+        The one that was used.
+    mode : ScoringMode
+    dropped : int
+        Tokens that were cut from the context's start.
+    lossy : bool
+        Whether the tokens fed do not decode to the text that was given.
+    cached : bool
+        Whether the score was remembered.
+    """
+
+    sum_nats: float
+    tokens: int
+    bytes: int
+    characters: int
+    boundary: Boundary
+    mode: ScoringMode
+    per_token: tuple[float, ...] | None = None
+    greedy: bool | None = None
+    dropped: int = 0
+    lossy: bool = False
+    cached: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NotScored:
+    """Why one pair has no score; the others of its batch have theirs.
+
+    ``code`` is one of `kshot.errors`.
+    """
+
+    code: str
+    message: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Generated:
+    """A greedy answer, and how sure the model was of it."""
+
+    text: str
+    tokens: int
+    mean_nats: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Capabilities:
+    """What a back end can do, found out by asking it.
+
+    Attributes
+    ----------
+    backend : str
+        ``vllm-http``, ``vllm``, ``transformers``, ...
+    model : str
+    fingerprint : str
+        Changes with everything that changes scores: model, revision, numeric type.
+    max_model_tokens : int
+    modes : tuple of ScoringMode
+        Those that passed their canaries; empty where likelihoods are refused.
+    tolerance_nats : float
+        By how much equal requests differ, per token.
+    refusals : tuple of str
+        Why a mode, or everything, is refused.
+    """
+
+    backend: str
+    model: str
+    fingerprint: str
+    max_model_tokens: int
+    modes: tuple[ScoringMode, ...]
+    tolerance_nats: float
+    refusals: tuple[str, ...] = ()
+
+
+class Scorer(Protocol):
+    """Gives log-likelihoods.
+
+    One instance serves a whole process. Its methods are coroutines of one event loop; they may be called
+    concurrently and share the limits on what is in flight. Results do not depend on the order or the grouping
+    of a batch, but for the model's own noise (`Capabilities.tolerance_nats`).
+
+    A back end that cannot be trusted raises `ScorerUnavailable` rather than return wrong numbers; a pair that
+    cannot be scored comes back as `NotScored` and stops no other.
+    """
+
+    async def capabilities(self) -> Capabilities:
+        """Return what the back end can do; asks it where that is not known, or was asked long ago."""
+        ...
+
+    async def score_batch(
+        self, pairs: Sequence[Pair], options: ScoringOptions = ScoringOptions()
+    ) -> list[Scored | NotScored]:
+        """Score pairs; one result each, in their order."""
+        ...
+
+    async def label_logprobs(self, prompts: Sequence[Text], label_token_ids: Sequence[int]) -> Float64s:
+        """Return ln p(label | prompt) of single-token labels, in nats, shape (prompts, labels)."""
+        ...
+
+    async def greedy(self, prompts: Sequence[Text], max_tokens: int, stop: str = "\n") -> list[Generated]:
+        """Return the greedy answer to each prompt and the mean log-probability of its tokens."""
+        ...
+
+    async def close(self) -> None:
+        """Free connections and memory; a second call does nothing."""
+        ...
