@@ -15,7 +15,6 @@ from kshot.clients.cli import (
     gaps,
     ingest,
     output,
-    plan_import,
     plans,
     pools,
     selections,
@@ -109,7 +108,6 @@ demo.register(app)
 tune.register(pools.app)
 app.add_typer(pools.app, name="pool")
 gaps.register(pools.app)
-plan_import.register(plans.app)
 app.add_typer(plans.app, name="plan")
 ingest.register(app)
 selections.register(app)
