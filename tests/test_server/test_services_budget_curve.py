@@ -167,6 +167,27 @@ def test_a_large_pool_is_measured_on_a_sample_and_followed_up_to_a_limit(vectors
     assert found.k_center[-1].budget == 4
 
 
+def test_a_plan_is_gone_on_with_only_as_far_as_the_rows_allow(vectors, monkeypatch):
+    asked = []
+
+    def extend(budget):
+        asked.append(budget)
+        return one_of_each_cluster(budget)
+
+    monkeypatch.setattr(module, "MOST_STEPS", 5 * N)
+    found = budget_curve(vectors, one_of_each_cluster(2), None, method="clusters", extend=extend)
+    assert asked == [4, 5]
+    assert (found.needed.budget, found.needed.tried) == (None, 5)
+    # Random orders cost next to nothing, and are followed to the share all the same.
+    assert found.needed.random_budget is not None
+    asked.clear()
+    assert (
+        budget_curve(vectors, one_of_each_cluster(7), None, method="clusters", extend=extend).needed.tried
+        == 7
+    )
+    assert asked == []
+
+
 def test_k_center_is_left_out_where_it_would_take_too_long(vectors, monkeypatch):
     monkeypatch.setattr(module, "_K_CENTER_STEPS", N * 4 - 1)
     picks = one_of_each_cluster(4)

@@ -34,6 +34,8 @@ SHARE = 0.9
 """Share of the coverage of labelling everything that is asked for."""
 MOST_LABELS = 20_000
 """Labels up to which an order is followed to find where it reaches the share, unless the plan is longer."""
+MOST_STEPS = 250_000_000
+"""Most rows, times labels, of a plan that is gone on with: some planners look at all rows for every label."""
 MOST_MEASURED = 10_000
 """Rows that coverage is measured on: their mean is known to about 0.001."""
 SEEDS = 20
@@ -148,15 +150,16 @@ class _Measured:
 
     def follow(self, picks: Picks, extend: Extend | None, report: Report) -> tuple[Picks, int | None]:
         """Make the plan longer until it reaches the share, or cannot; return it, and how many it needs."""
+        limit = min(self.limit, MOST_STEPS // max(1, len(self.mask)))
         done = 0.0
         while True:
             # Each plan is twice as long as the one before: half of what is left is its share of the work.
             part = _part(report, done, (1 + done) / 2)
             done = (1 + done) / 2
             needed = labels_needed(self.curve(picks.indices, self.grid(len(picks)), part), SHARE)
-            if needed is not None or extend is None or len(picks) >= self.limit:
+            if needed is not None or extend is None or len(picks) >= limit:
                 return picks, needed
-            longer = extend(min(max(1, 2 * len(picks)), self.limit))
+            longer = extend(min(max(1, 2 * len(picks)), limit))
             if len(longer) <= len(picks) or (longer.indices[: len(picks)] != picks.indices).any():
                 # Not this plan, gone on with: it has nothing to say about this plan's labels.
                 return picks, None
