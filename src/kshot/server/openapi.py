@@ -15,6 +15,7 @@ from kshot.errors import InvalidInput, KshotError, PayloadTooLarge, Unauthorized
 from kshot.schemas.annotations import AnnotationRequest, AnswerIn
 from kshot.schemas.base import Problem
 from kshot.schemas.examples import DeleteRequest, ExampleIn, ExamplePatch, UpsertReply, UpsertRequest
+from kshot.schemas.plans import PlanRequest
 from kshot.schemas.pools import PoolCreate, PoolPatch
 from kshot.schemas.selections import BatchRequest, RenderRequest, SearchRequest, SelectRequest
 from kshot.schemas.tuning import TuneRequest, TuneResult
@@ -36,6 +37,7 @@ _BODIES: tuple[type[BaseModel], ...] = (
     BatchRequest,
     SearchRequest,
     RenderRequest,
+    PlanRequest,
     TuneRequest,
     TuneResult,
     Problem,
