@@ -149,12 +149,14 @@ def _read_or_refuse(data: bytes, form: str) -> None:
 
 @pytest.mark.parametrize("depth", [20, 150, 400, 900, 5_000, 200_000])
 @pytest.mark.parametrize(
-    "key", ["data", "annotations", "result", "value", "completed_by", "responses", "meta"]
+    "key",
+    ["data", "annotations", "result", "value", "completed_by", "responses", "meta", "outputs", "accept"],
 )
 def test_deep_nesting_anywhere_is_read_or_refused(depth, key):
     deep = "[" * depth + "]" * depth
-    inside = json.dumps({"kshot_id": "a", "id": "a", "answer": "accept", key: "DEEP"}).replace('"DEEP"', deep)
-    row = '{"id": "a", "data": {"kshot_id": "a"}, "annotations": [INSIDE], "responses": [INSIDE]}'
-    for text in (f"[{inside}]", inside, f"[{row.replace('INSIDE', inside)}]"):
+    row = {"kshot_id": "a", "id": "a", "answer": "accept", "meta": {"kshot_id": "a"}, "annotation_id": 1}
+    inside = json.dumps({**row, key: "DEEP"}).replace('"DEEP"', deep)
+    around = '{"id": "a", "data": {"kshot_id": "a"}, "annotations": [INSIDE], "responses": [INSIDE]}'
+    for text in (f"[{inside}]", inside, f"[{around.replace('INSIDE', inside)}]"):
         for form in (*FORMATS, "auto"):
             _read_or_refuse(text.encode(), form)
