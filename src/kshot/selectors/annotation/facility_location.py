@@ -28,8 +28,8 @@ from kshot.selectors.annotation.representation import represent_by_edges, repres
 from kshot.selectors.base import check_parameters, parameter
 
 EXACT_ROWS = 5_000
-"""Rows of which every pair is compared. Of 9,951 rows, 100 neighbours reached 0.995 to 1.002 of the value of all
-pairs at 18 to 300 picks, in a quarter of the time."""
+"""Rows of which every pair is compared. Of 9,951 rows, 100 neighbours reached 0.995 to 1.002 of the value of
+all pairs at 18 to 300 picks, in a quarter of the time."""
 N_NEIGHBORS = 100
 
 

@@ -78,9 +78,11 @@ def represent_by_products(
 
 def _steps(rows: Float64s, others: Float64s) -> Float64s:
     """Return products in whole steps; row by row for a single other, which BLAS is slow at."""
-    scaled = rows * _STEPS
     products: Float64s
-    products = np.einsum("id,d->i", scaled, others[0])[:, None] if len(others) == 1 else scaled @ others.T
+    if len(others) == 1:
+        products = np.einsum("id,d->i", rows, others[0] * _STEPS)[:, None]
+    else:
+        products = (rows * _STEPS) @ others.T
     np.rint(products, out=products)
     return products
 
