@@ -182,6 +182,25 @@ class PlanItem:
     layer: int | None = None
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ScoreRecord:
+    """A likelihood that was computed once."""
+
+    #: Hash of everything that the number depends on.
+    key: bytes
+    #: Of a completion the sum over its tokens, -inf where the model rules it out; of an answer the mean.
+    nats: float
+    tokens: int
+    bytes: int
+    characters: int
+    boundary: str
+    mode: str
+    greedy: bool | None = None
+    dropped: int = 0
+    lossy: bool = False
+    per_token: tuple[float, ...] | None = None
+
+
 def require_text(value: object, pointer: str) -> str:
     """Return ``value`` if it is text that can be stored.
 

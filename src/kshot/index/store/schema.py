@@ -24,7 +24,7 @@ from sqlalchemy import (
 
 from kshot.errors import InvalidInput
 
-HEAD: Final = "0003"
+HEAD: Final = "0004"
 """The schema revision that this code reads and writes."""
 
 VERSION_TABLE: Final = "kshot_schema"
@@ -176,6 +176,25 @@ plan_items = Table(
     Column("layer", Integer),
 )
 """What a plan, which is a job, proposes to label; the first has rank 1."""
+
+scores = Table(
+    "scores",
+    metadata,
+    Column("key", LargeBinary, primary_key=True),
+    Column("nats", Double, nullable=False),
+    Column("tokens", Integer, nullable=False),
+    Column("bytes", Integer, nullable=False),
+    Column("characters", Integer, nullable=False),
+    Column("boundary", Text, nullable=False),
+    Column("mode", Text, nullable=False),
+    Column("greedy", Boolean),
+    Column("dropped", Integer, nullable=False),
+    Column("lossy", Boolean, nullable=False),
+    Column("created_at", UtcDateTime, nullable=False),
+    Column("per_token", LargeBinary),
+    Index("scores_created_at", "created_at", "key"),
+)
+"""Likelihoods by a hash of model, context and completion: no text is kept. ``nats`` may be infinite."""
 
 idempotency_keys = Table(
     "idempotency_keys",

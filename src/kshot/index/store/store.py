@@ -6,11 +6,21 @@ from kshot.index.store.idempotency import IdempotencyTable
 from kshot.index.store.jobs import JobTable
 from kshot.index.store.plans import PlanTable
 from kshot.index.store.pools import PoolTable
+from kshot.index.store.scores import ScoreTable
 from kshot.index.store.selections import SelectionTable
 
 
-class Store(PoolTable, ExampleReader, ExampleWriter, SelectionTable, JobTable, PlanTable, IdempotencyTable):
-    """The truth of a kshot installation: pools, examples, selections, jobs, plans, idempotency keys.
+class Store(
+    PoolTable,
+    ExampleReader,
+    ExampleWriter,
+    SelectionTable,
+    JobTable,
+    PlanTable,
+    ScoreTable,
+    IdempotencyTable,
+):
+    """The truth of a kshot installation: pools, examples, selections, jobs, plans, idempotency keys; scores.
 
     One base class per noun holds its methods; they share the connections and the writer's lock.
 
