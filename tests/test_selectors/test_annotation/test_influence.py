@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kshot.selectors.annotation import influence as module
-from kshot.selectors.annotation.influence import _greedy_cover, _guarantee, maximise_influence
+from kshot.selectors.annotation.influence import _at_least, _at_most, _Cover, maximise_influence
 from tests.oracles import influence
 from tests.test_selectors.test_annotation.graphs import Reports, Stopped
 from tests.test_selectors.test_annotation.test_reachable_sets import EDGES, as_lists, draw, matrix
@@ -24,10 +24,10 @@ def test_the_hub_of_a_star_comes_first_and_reaches_all():
     assert picks.gains.tolist() == [9, 0, 0]
     assert picks.diagnostics["influence"] == 9
     assert picks.diagnostics["standard_error"] == 0
-    # All 4,096 sets are covered; by hand: (sqrt(4096 + 1.576) - sqrt(3.545))^2 - 0.394 = 3859.6 of
-    # (sqrt(4096 + 3.545) + sqrt(3.545))^2 = 4344.2.
+    # All 4,096 sets are covered; by hand: (sqrt(4096 + 1.576) - sqrt(3.545))^2 - 0.394 = 3859.6 of half of
+    # (sqrt(8192 + 3.545) + sqrt(3.545))^2 = 8540.
     assert picks.diagnostics["sets"] == 4_096
-    assert picks.diagnostics["guarantee"] == pytest.approx(3859.6 / 4344.2, rel=1e-4)
+    assert picks.diagnostics["guarantee"] == pytest.approx(3859.6 / 4270.0, rel=1e-4)
 
 
 @settings(max_examples=15, deadline=None)
@@ -59,33 +59,43 @@ def test_gains_add_up_to_the_influence():
 
 
 def test_picks_cover_greedily():
-    sets = draw(EDGES, 12, 300, seed=7)
-    left = as_lists(sets)
-    cover = _greedy_cover(sets, NONE, 12, {1, 2, 3})
-    chosen: list[int] = []
-    for row, newly in zip(cover.order.tolist(), cover.newly.tolist(), strict=True):
-        counts = {i: sum(i in members for members in left) for i in range(12) if i not in chosen}
+    sets, others = draw(EDGES, 12, 300, seed=7), draw(EDGES, 12, 200, seed=8)
+    left, watched = as_lists(sets), as_lists(others)
+    cover = _Cover(sets, others, NONE)
+    for _ in range(12):
+        counts = {i: sum(i in members for members in left) for i in range(12) if i not in cover.order}
+        cover.pick()
+        row = cover.order[-1]
         best = max(counts.values())
-        assert (row, newly) == (min(i for i in counts if counts[i] == best), best)
+        assert row == min(i for i in counts if counts[i] == best)
         left = [members for members in left if row not in members]
-        chosen.append(row)
+        watched = [members for members in watched if row not in members]
+        assert cover.reached[-1] == 300 - len(left)
+        assert cover.seen[-1] == 200 - len(watched)
 
 
 @pytest.mark.parametrize("labelled", [[], [0], [3, 6]])
-def test_no_choice_covers_more_than_the_bound(labelled):
-    sets = draw(EDGES, 12, 300, seed=8)
+def test_no_choice_covers_more_than_the_bound(labelled, monkeypatch):
+    # Without doubt about chance, the guarantee is a statement about the samples themselves.
+    monkeypatch.setattr(module, "_DOUBT", 0.0)
+    sets, others = draw(EDGES, 12, 300, seed=7), draw(EDGES, 12, 300, seed=8)
     mask = np.isin(np.arange(12), labelled)
-    left = [members for members in as_lists(sets) if not set(members) & set(labelled)]
-    cover = _greedy_cover(sets, mask, 9, {1, 2, 3, 4})
-    for size, bound in cover.bound.items():
-        best = max(
-            sum(bool(set(members) & set(rows)) for members in left)
-            for rows in itertools.combinations(np.flatnonzero(~mask).tolist(), size)
-        )
-        assert best <= bound <= len(left)
-        assert cover.newly[:size].sum() <= best
-    # The best single row is known exactly.
-    assert cover.bound[1] == cover.newly[0]
+    cover = _Cover(sets, others, mask)
+
+    def covered(sample, rows):
+        left = [members for members in as_lists(sample) if not set(members) & set(labelled)]
+        return sum(bool(set(members) & set(rows)) for members in left)
+
+    for size in range(1, 5):
+        cover.pick()
+        assert cover.reached[-1] == covered(sets, cover.order)
+        assert cover.seen[-1] - cover.seen[0] == covered(others, cover.order)
+        choices = list(itertools.combinations(np.flatnonzero(~mask).tolist(), size))
+        together = max(covered(sets, rows) + covered(others, rows) for rows in choices)
+        first = max(covered(sets, rows) for rows in choices)
+        reached = cover.seen[-1] - cover.seen[0]
+        least = (1 - 1 / np.e) * reached / cover.reached[-1]
+        assert least - 1e-12 <= cover.guarantee() <= reached / min(together / 2, first) + 1e-12
 
 
 def test_labelled_rows_are_active_already():
@@ -147,22 +157,31 @@ def test_sets_are_doubled_until_they_tell_enough(monkeypatch):
     assert maximise_influence(edges, 8, np.zeros(40, bool)).diagnostics["sets"] == 240
 
 
-def test_more_sets_tell_more():
-    # 0.01 / 12 is the chance that either bound fails; ln 1200 = 7.09. By hand for 1,000 of 1,100:
-    # (sqrt(1000 + 1.576) - sqrt(3.545))^2 - 0.394 = 885.6; (sqrt(1100 + 3.545) + sqrt(3.545))^2 = 1232.2.
-    assert _guarantee(1_000, 1_100.0) == pytest.approx(885.6 / 1232.2, rel=1e-4)
-    shares = [_guarantee(10 * size, 11.0 * size) for size in (1, 10, 100, 1_000, 10**6)]
-    assert shares == sorted(shares)
-    assert shares[0] < 0.2
-    assert shares[-1] == pytest.approx(10 / 11, abs=3e-3)
-    assert _guarantee(0, 10.0) >= 0
+def test_bounds_are_those_of_chance():
+    # 0.01 / 12 is the chance that one of three bounds fails in one of four rounds; ln 1200 = 7.09.
+    # By hand for 1,000: (sqrt(1000 + 1.576) - sqrt(3.545))^2 - 0.394 = 885.6; and
+    # (sqrt(1000 + 3.545) + sqrt(3.545))^2 = 1126.4.
+    assert _at_least(1_000) == pytest.approx(885.6, abs=0.1)
+    assert _at_most(1_000) == pytest.approx(1126.4, abs=0.1)
+    assert _at_least(0) == 0
+    assert _at_most(0) == pytest.approx(2 * np.log(1200))
+    rng = np.random.default_rng(10)
+    for mean in (3.0, 40.0, 700.0):
+        seen = rng.poisson(mean, 4_000)
+        failed = [
+            np.mean([_at_most(count) < mean for count in seen]),
+            np.mean([_at_least(count) > mean for count in seen]),
+        ]
+        # One in 1,200 at most; five standard errors of that more.
+        assert max(failed) <= 1 / 1200 + 5 * (1 / 1200 / 4_000) ** 0.5
 
 
 def test_progress_is_told_and_a_report_can_stop(monkeypatch):
     monkeypatch.setattr(module, "_BATCH_SETS", 1_000)
     reports = Reports()
     maximise_influence(matrix(EDGES, 12), 3, NONE, report=reports)
-    assert reports.seen[:2] == [(1_000, 5_000), (2_000, 5_000)]
+    # 4,096 sets in five batches.
+    assert reports.seen[:2] == [(820, 4_100), (1_640, 4_100)]
     assert reports.seen[-1][0] == reports.seen[-1][1]
     with pytest.raises(Stopped):
         maximise_influence(matrix(EDGES, 12), 3, NONE, report=Reports(stop_after=2))

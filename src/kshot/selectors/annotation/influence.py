@@ -1,6 +1,5 @@
 """Influence maximisation: the rows from which influence reaches most others, and how sure that is."""
 
-from dataclasses import dataclass
 from math import ceil, log, sqrt
 
 import numpy as np
@@ -8,12 +7,11 @@ from scipy.sparse import csr_array
 
 from kshot.arrays import Bools, Int64s, Picks
 from kshot.selectors.annotation.base import Report, planned, silent
-from kshot.selectors.annotation.neighbour_graph import Int32s
 from kshot.selectors.annotation.reachable_sets import ReachableSets, ReachableSetSampler, joined
 
-SETS_PER_ROW = 20
+SETS_PER_ROW = 40
 LEAST_SETS = 4_096
-"""Sets drawn at first: so many for each row, and at least so many in all."""
+"""Sets drawn at first for each of two samples: so many for each row, and at least so many in all."""
 DOUBLINGS = 3
 """How often the number of sets is doubled where it tells too little."""
 MOST_MEMBERS = 150_000_000
@@ -23,9 +21,12 @@ SLACK = 0.05
 FAILURE = 0.01
 """Probability with which the guarantee does not hold."""
 _BATCH_SETS = 32_768
-_CHECKED = (8, 16, 32, 64, 128, 256)
-"""Numbers of picks for which the sample is judged, whatever the budget."""
+_CHECKED = (8, 16, 32, 64)
+"""Numbers of picks for which the samples are judged, whatever the budget; more picks cover more sets."""
+_PICKS_PER_REPORT = 64
 _GREEDY = 1 - 1 / np.e
+_DOUBT = log(3 * (DOUBLINGS + 1) / FAILURE)
+"""Each of three bounds may fail in each round; together they do with probability `FAILURE`."""
 
 
 def maximise_influence(
@@ -65,11 +66,11 @@ def maximise_influence(
 
     Notes
     -----
-    Of 20 sets for each row at first, doubled up to three times until plans of 8, 16, ... 256 rows are
+    Of 40 sets for each row at first, doubled up to three times until plans of 8, 16, 32 and 64 rows are
     guaranteed 1 - 1/e - 0.05; the budget is not among the conditions, so that larger plans go on where
-    smaller ones end. The bounds are those of [2]_ with the upper bound on the optimum from what every row
-    would still add. Gains are kept exact for all rows, by taking from each what a pick has covered: O(members
-    of all sets) in total, and O(n) per pick. Ties go to the lowest index.
+    smaller ones end. The bounds are those of [2]_, but for the best possible influence, which is bounded by
+    both samples together. Gains are kept exact for all rows, by taking from each what a pick has covered:
+    O(members of all sets) in total, and O(n) per pick. Ties go to the lowest index.
 
     References
     ----------
@@ -84,116 +85,118 @@ def maximise_influence(
     if not wanted:
         return planned([], [], {"influence": float(n), "standard_error": 0.0, "sets": 0, "guarantee": 1.0})
     rng = np.random.default_rng(seed)
-    choosing, judging = (rng.integers(0, 2**32, 4).tolist() for _ in range(2))
+    seeds = [rng.integers(0, 2**32, 4).tolist() for _ in range(2)]
     checked = [size for size in _CHECKED if size <= free] or [free]
-    batch = min(_BATCH_SETS, max(SETS_PER_ROW * n, LEAST_SETS))
-    parts: list[ReachableSets] = []
-    others: list[ReachableSets] = []
+    first = max(SETS_PER_ROW * n, LEAST_SETS)
+    batch = ceil(first / ceil(first / _BATCH_SETS))
+    parts: tuple[list[ReachableSets], list[ReachableSets]] = ([], [])
     for doubling in range(DOUBLINGS + 1):
-        batches = ceil(max(SETS_PER_ROW * n, LEAST_SETS) * 2**doubling / batch)
-        while len(parts) < batches and sum(len(part.members) for part in parts) <= MOST_MEMBERS:
-            parts.append(_batch(sampler, batch, choosing, len(parts)))
-            others.append(_batch(sampler, batch, judging, len(others)))
-            report(len(parts) * batch, batches * batch)
-        sample = joined(parts)
-        cover = _greedy_cover(sample, labelled, max(wanted, checked[-1]), {*checked, wanted})
-        seen = np.zeros(len(cover.order) + 1, np.int64)
-        for part in others:
-            seen += _covered_by_prefix(part, cover.order, labelled)
-        guarantees = {size: _guarantee(seen[size] - seen[0], bound) for size, bound in cover.bound.items()}
-        if len(parts) < batches or all(guarantees[size] >= _GREEDY - SLACK for size in checked):
+        batches = ceil(first * 2**doubling / batch)
+        while len(parts[0]) < batches and sum(len(part.members) for part in parts[0]) <= MOST_MEMBERS:
+            for drawn, entropy in zip(parts, seeds, strict=True):
+                # By a generator of its own, so that a longer sample begins with the shorter one.
+                drawn.append(sampler.draw(batch, np.random.default_rng([*entropy, len(drawn)])))
+            report(len(parts[0]) * batch, batches * batch)
+        sets = len(parts[0]) * batch
+        cover = _Cover(joined(parts[0]), joined(parts[1]), labelled)
+        guarantees = {}
+        for size in range(1, max(wanted, checked[-1]) + 1):
+            cover.pick()
+            if size in checked or size == wanted:
+                guarantees[size] = cover.guarantee()
+            if size % _PICKS_PER_REPORT == 0:
+                report(sets, sets)
+        if len(parts[0]) < batches or all(guarantees[size] >= _GREEDY - SLACK for size in checked):
             break
-    share = float(seen[wanted]) / len(sample)
+    share = cover.seen[wanted] / sets
     return planned(
         cover.order[:wanted],
-        cover.newly[:wanted] * (n / len(sample)),
+        np.diff(cover.reached[: wanted + 1]) * (n / sets),
         {
             "influence": n * share,
-            "standard_error": n * sqrt(share * (1 - share) / len(sample)),
-            "sets": len(sample),
+            "standard_error": n * sqrt(share * (1 - share) / sets),
+            "sets": sets,
             "guarantee": guarantees[wanted],
         },
     )
 
 
-def _batch(sampler: ReachableSetSampler, sets: int, entropy: list[int], number: int) -> ReachableSets:
-    """Draw a batch by its own generator, so that a longer sample begins with the shorter one."""
-    return sampler.draw(sets, np.random.default_rng([*entropy, number]))
-
-
-@dataclass(frozen=True, slots=True)
 class _Cover:
-    """Rows in the order in which they cover sets, how many each covers newly, and what none could exceed."""
+    """Rows chosen so that they cover as many sets of a sample as possible, watched on another sample.
 
-    order: Int64s
-    newly: Int64s
-    bound: dict[int, float]
-
-
-def _greedy_cover(sample: ReachableSets, labelled: Bools, wanted: int, sizes: set[int]) -> _Cover:
-    """Cover as many sets as possible; ``bound[size]`` is at least what the best ``size`` rows could cover."""
-    n = len(labelled)
-    covered = sample.hit_by(labelled)
-    left = np.repeat(~covered, np.diff(sample.offsets))
-    uncovered = len(covered) - int(np.count_nonzero(covered))
-    gain = np.bincount(sample.members[left], minlength=n)
-    gain[labelled] = -1
-    bound = dict.fromkeys(sizes, float(uncovered))
-    _tighten(bound, 0, 0, gain)
-    starts, sets = sample.by_member(n)
-    order, newly = np.empty(wanted, np.int64), np.empty(wanted, np.int64)
-    for place in range(wanted):
-        row = int(np.argmax(gain))
-        order[place], newly[place] = row, gain[row]
-        own = sets[starts[row] : starts[row + 1]]
-        fresh = own[~covered[own]]
-        covered[fresh] = True
-        np.subtract.at(gain, sample.members[_ranges(sample.offsets, fresh)], 1)
-        gain[row] = -1
-        if place + 1 in sizes:
-            _tighten(bound, place + 1, int(newly[: place + 1].sum()), gain)
-    return _Cover(order, newly, bound)
-
-
-def _tighten(bound: dict[int, float], picks: int, reached: int, gain: Int64s) -> None:
-    """Lower the bounds by what is known after some picks: no row will ever add more than it would now."""
-    most = np.cumsum(np.maximum(np.sort(gain)[::-1], 0))
-    if picks in bound:
-        bound[picks] = min(bound[picks], reached / _GREEDY)
-    for size, known in bound.items():
-        if size >= picks:
-            bound[size] = min(known, float(reached + most[size - 1]))
-
-
-def _ranges(offsets: Int64s, sets: Int32s) -> Int64s:
-    """Return the places of all members of some sets."""
-    starts = offsets[sets]
-    sizes = offsets[sets + 1] - starts
-    ends = np.cumsum(sizes)
-    places = np.repeat(starts - (ends - sizes), sizes)
-    return places + np.arange(len(places))
-
-
-def _covered_by_prefix(sets: ReachableSets, order: Int64s, labelled: Bools) -> Int64s:
-    """Count the sets that labelled rows and the first 0, 1, 2, ... rows of ``order`` cover."""
-    rank = np.full(len(labelled), len(order) + 1, np.int64)
-    rank[order] = np.arange(1, len(order) + 1)
-    rank[labelled] = 0
-    earliest = np.minimum.reduceat(rank[sets.members], sets.offsets[:-1])
-    return np.cumsum(np.bincount(earliest, minlength=len(order) + 2))[:-1]
-
-
-def _guarantee(covered: int, bound: float) -> float:
-    """Return the share of the best possible coverage that is reached, at least, but for bad luck.
-
-    Parameters
+    Attributes
     ----------
-    covered : int
-        Sets of the second sample that the picks cover.
-    bound : float
-        Sets of the first sample that no rows of that number cover more of.
+    order : list of int
+        The rows chosen.
+    reached : list of int
+        Sets of the first sample that the first 0, 1, 2, ... of them cover, labelled rows apart.
+    seen : list of int
+        Sets of the second sample that labelled rows and the first 0, 1, 2, ... of them cover.
     """
-    doubt = log(3 * (DOUBLINGS + 1) / FAILURE)
-    least = (sqrt(covered + 2 * doubt / 9) - sqrt(doubt / 2)) ** 2 - doubt / 18
-    most = (sqrt(bound + doubt / 2) + sqrt(doubt / 2)) ** 2
-    return max(least, 0.0) / most
+
+    def __init__(self, choosing: ReachableSets, watching: ReachableSets, labelled: Bools) -> None:
+        self._choosing = _Uncovered(choosing, labelled)
+        self._watching = _Uncovered(watching, labelled)
+        self._choosing.gain[labelled] = -1
+        self.order: list[int] = []
+        self.reached = [0]
+        self.seen = [len(watching) - self._watching.left]
+        self._most = float(self._choosing.left + self._watching.left)
+        self._later_gains = [self._best_gains()]
+
+    def pick(self) -> None:
+        """Choose the row that covers most sets of the first sample in addition."""
+        row = int(np.argmax(self._choosing.gain))
+        self.order.append(row)
+        self.reached.append(self.reached[-1] + self._choosing.cover(row))
+        self._choosing.gain[row] = -1
+        self.seen.append(self.seen[-1] + self._watching.cover(row))
+
+    def guarantee(self) -> float:
+        """Return the share of the best possible coverage that the rows reach, at least, but for bad luck.
+
+        In both samples together, the best rows cover no more than any other rows and, as many times, the
+        most that a row would add to those. In the first, they cover no more than 1 / (1 - 1/e) times what the
+        greedy choice covers.
+        """
+        size = len(self.order)
+        self._later_gains.append(self._best_gains())
+        together = min(self._most, *(float(gains[: size + 1].sum()) for gains in self._later_gains))
+        most = min(_at_most(together) / 2, _at_most(self.reached[-1] / _GREEDY))
+        return _at_least(self.seen[-1] - self.seen[0]) / most
+
+    def _best_gains(self) -> Int64s:
+        """Return what is covered so far, labelled rows apart, and what rows would add to that, falling."""
+        covered = self.reached[-1] + self.seen[-1] - self.seen[0]
+        gains = np.sort(np.maximum(self._choosing.gain, 0) + self._watching.gain)[::-1]
+        return np.concatenate([[covered], gains])
+
+
+class _Uncovered:
+    """The sets of a sample that no chosen row is a member of, and how many of them each row would cover."""
+
+    def __init__(self, sets: ReachableSets, labelled: Bools) -> None:
+        self._sets = sets
+        self._covered = sets.hit_by(labelled)
+        self.left = len(sets) - int(np.count_nonzero(self._covered))
+        open_members = sets.members[np.repeat(~self._covered, np.diff(sets.offsets))]
+        self.gain: Int64s = np.bincount(open_members, minlength=len(labelled))
+        self._starts, self._own = sets.by_member(len(labelled))
+
+    def cover(self, row: int) -> int:
+        """Take the sets that a row is a member of from the others' gains, and return how many those are."""
+        own = self._own[self._starts[row] : self._starts[row + 1]]
+        fresh = own[~self._covered[own]]
+        self._covered[fresh] = True
+        np.subtract.at(self.gain, self._sets.members_of(fresh), 1)
+        return len(fresh)
+
+
+def _at_most(covered: float) -> float:
+    """Return what the expectation does not exceed where so many sets are covered, but for bad luck."""
+    return (sqrt(covered + _DOUBT / 2) + sqrt(_DOUBT / 2)) ** 2
+
+
+def _at_least(covered: float) -> float:
+    """Return what the expectation does not fall below where so many sets are covered, but for bad luck."""
+    return max((sqrt(covered + 2 * _DOUBT / 9) - sqrt(_DOUBT / 2)) ** 2 - _DOUBT / 18, 0.0)

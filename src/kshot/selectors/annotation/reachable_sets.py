@@ -13,6 +13,8 @@ from kshot.selectors.annotation.neighbour_graph import Int32s
 
 _UInt64s: TypeAlias = NDArray[np.uint64]
 
+_MARKED_KEYS = 1 << 26
+"""Keys up to which each has a mark of its own, 64 MB; beyond, those present are hashed."""
 _EMPTY = np.uint64(0xFFFF_FFFF_FFFF_FFFF)
 _GOLDEN = np.uint64(0x9E37_79B9_7F4A_7C15)
 """2 ** 64 over the golden ratio: products with it spread consecutive numbers evenly (Fibonacci hashing)."""
@@ -39,6 +41,16 @@ class ReachableSets:
     def hit_by(self, rows: Bools) -> Bools:
         """Tell which sets have one of the rows, given as a mask, among their members."""
         return np.logical_or.reduceat(rows[self.members], self.offsets[:-1])
+
+    def members_of(self, sets: Int32s) -> Int32s:
+        """Return the members of some sets, one set after the other."""
+        starts = self.offsets[sets]
+        sizes = self.offsets[sets + 1] - starts
+        ends = np.cumsum(sizes)
+        places = np.repeat(starts - (ends - sizes), sizes)
+        places += np.arange(len(places))
+        members: Int32s = self.members[places]
+        return members
 
     def by_member(self, n: int) -> tuple[Int64s, Int32s]:
         """Return offsets, shape (n + 1,), and the sets that each of n rows is a member of, ascending."""
@@ -91,7 +103,7 @@ class ReachableSetSampler:
         # A member of a set is a key: the set's number times n, plus the row.
         base = np.arange(count, dtype=np.uint64) * n
         newest = base + rng.integers(0, self.n, count).astype(np.uint64)
-        seen = _KeySet(4 * count)
+        seen = _Marks(count * self.n) if count * self.n <= _MARKED_KEYS else _KeySet(4 * count)
         seen.add(newest)
         rounds = [newest]
         while len(newest):
@@ -107,17 +119,33 @@ class ReachableSetSampler:
     def _reached_from(self, newest: _UInt64s, rng: np.random.Generator) -> _UInt64s:
         """Go back along the edges that are there; keys ascending and distinct."""
         rows = (newest % np.uint64(self.n)).astype(np.int64)
-        ends = np.cumsum(self._degrees[rows])
+        degrees = self._degrees[rows]
+        ends = np.cumsum(degrees)
         coins = rng.random(int(ends[-1]), np.float32)
         # Most coins decide without a look at the edge.
         tossed = np.flatnonzero(coins < self._largest)
-        owner = np.searchsorted(ends, tossed, side="right")
+        owner = np.repeat(np.arange(len(rows), dtype=np.int32), degrees)[tossed]
         edges = tossed + (self._ends[rows] - ends)[owner]
-        there = coins[tossed] < self._probabilities[edges]
-        keys = (newest - rows.astype(np.uint64))[owner[there]] + self._sources[edges[there]].astype(np.uint64)
+        there = np.flatnonzero(coins[tossed] < self._probabilities[edges])
+        keys = (newest - rows.astype(np.uint64))[owner[there]]
+        keys += self._sources[edges[there]].astype(np.uint64)
         keys.sort()
         distinct: _UInt64s = keys[np.append(True, keys[1:] != keys[:-1])] if len(keys) else keys
         return distinct
+
+
+class _Marks:
+    """A set of numbers below ``size``: one mark for each."""
+
+    def __init__(self, size: int) -> None:
+        self._marks: Bools = np.zeros(size, np.bool_)
+
+    def add(self, keys: _UInt64s) -> Bools:
+        """Add distinct keys and tell which of them are new."""
+        places = keys.astype(np.int64)
+        new = ~self._marks[places]
+        self._marks[places] = True
+        return new
 
 
 class _KeySet:
