@@ -51,6 +51,10 @@ class Metrics:
             "kshot_queue_depth", "Work waiting or running, by queue.", ("queue",), registry=registry
         )
 
+        self._score_cache = Counter(
+            "kshot_score_cache", "Likelihoods by where they were found.", ("outcome",), registry=registry
+        )
+
     def select_timed(self, pool: str, method: str, timing_ms: Mapping[str, float]) -> None:
         """Record how long each phase of one selection took, in milliseconds."""
         for phase, took_ms in timing_ms.items():
@@ -77,6 +81,10 @@ class Metrics:
     def queue_holds(self, queue: str, depth: int) -> None:
         """Set how much work a queue holds."""
         self._queue_depth.labels(queue).set(depth)
+
+    def scores_looked_up(self, outcome: str, number: int) -> None:
+        """Count likelihoods; outcome is memory, store or miss."""
+        self._score_cache.labels(outcome).inc(number)
 
     def forget_pool(self, pool: str) -> None:
         """Drop every series of a deleted pool."""
