@@ -281,6 +281,25 @@ def test_a_killed_tuning_is_done_by_the_next_process(tmp_path: Path):
         assert kept == (job["result"]["after"] or {}).get("weights")
 
 
+def test_a_killed_plan_is_made_by_the_next_process(tmp_path: Path):
+    rows = [{**one, "outputs": None, "split": None} for one in tickets(6000)]
+    set_up(tmp_path, HASHING, rows)
+    body = {"pool": "tickets", "budget": 300, "method": "fast_vote_k"}
+    with serving(tmp_path) as server, server.pool() as pool:
+        plan_id = pool.live.http.post("/v1/plans", json=body).raise_for_status().json()["id"]
+        wait_until(lambda: pool.live.job(plan_id)["phase"] in {"graph", "planning"}, "the graph")
+        server.kill()
+    with serving(tmp_path) as server, server.pool() as pool:
+        assert pool.live.finished(plan_id)["state"] == "succeeded"
+        again = pool.live.http.post("/v1/plans", json=body).raise_for_status().json()["id"]
+        pool.live.finished(again)
+        first, second = (
+            pool.live.http.get(f"/v1/plans/{one}/items?limit=1000").json()["data"] for one in (plan_id, again)
+        )
+        assert len(first) == 300
+        assert first == second
+
+
 def test_a_clean_end_writes_what_was_selected_and_loses_nothing(tmp_path: Path):
     set_up(tmp_path, HASHING, tickets(50))
     for _ in range(2):

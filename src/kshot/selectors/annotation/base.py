@@ -31,10 +31,11 @@ class PlanFeature(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class GraphSpec:
-    """The neighbour graph that a planner works on."""
+    """The neighbour graph that a planner works on, where there are more than ``above_rows`` rows."""
 
     n_neighbors: int
     center: bool
+    above_rows: int = 0
 
 
 _PER_ROW = ("labelled", "vectors", "confidence", "structures", "tags", "quality")

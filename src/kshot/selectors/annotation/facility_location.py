@@ -170,7 +170,7 @@ class FacilityLocation:
     @property
     def graph(self) -> GraphSpec:
         """Used beyond ``exact_rows`` rows."""
-        return GraphSpec(self.n_neighbors, center=False)
+        return GraphSpec(self.n_neighbors, center=False, above_rows=self.exact_rows)
 
     def plan(
         self, candidates: PlanCandidates, budget: int, rng: np.random.Generator, report: Report = silent

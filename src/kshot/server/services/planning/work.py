@@ -176,7 +176,9 @@ class _Prepared:
         found = []
         for place, stratum in enumerate(strata):
             vectors = stratum.candidates.vectors
-            if vectors is not None and stratum.candidates.unlabelled:
+            is_wanted = vectors is not None and len(vectors) > spec.above_rows
+            if is_wanted and stratum.candidates.unlabelled:
+                assert vectors is not None
                 graph = load_or_build_graph(
                     folder, vectors, spec, _key(vectors), part_of(report, place, len(strata))
                 )
