@@ -1,14 +1,11 @@
 """Asking for an annotation plan and waiting for it; see `kshot.clients.sdk.steps`."""
 
-import time
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from kshot.clients.sdk.calls import plans
-from kshot.clients.sdk.flow import Sleep, Steps
-from kshot.clients.sdk.steps import deadline_of, job_error, pauses
-from kshot.errors import Unavailable
-from kshot.records import JobState
+from kshot.clients.sdk.flow import Steps
+from kshot.clients.sdk.steps import await_end
 from kshot.schemas.plans import PlanInfo
 
 
@@ -38,7 +35,8 @@ def plan(
     max_cost : float, optional
         What labelling may cost; needs the option ``cost_field``.
     method : str or dict, optional
-        A planner's name, or ``{"type": name, ...parameters}``; default ``facility_location``. See ``planners``.
+        A planner's name, or ``{"type": name, ...parameters}``; default ``facility_location``. ``planners``
+        lists them.
     examples : iterable of dict, optional
         Unlabelled examples to store first, as drafts; at most 10,000. Those whose ids are stored already
         stay as they are. Upload more with ``upsert(..., existing="keep")`` before.
@@ -103,18 +101,7 @@ def wait_plan(
     Unavailable
         The time is over; the job goes on.
     """
-    deadline = deadline_of(timeout_s)
-    for pause in pauses():
-        found: PlanInfo = yield plans.get_plan(plan_id)
-        if on_progress is not None:
-            on_progress(found)
-        if found.state is JobState.FAILED:
-            raise job_error(f"plan {plan_id}", found.error)
-        if found.state.is_final:
-            return found
-        if time.monotonic() + pause > deadline:
-            break
-        yield Sleep(pause)
-    raise Unavailable(
-        f"plan {plan_id} is still {found.state} after {timeout_s} s ({found.done} of {found.total})"
+    ended: PlanInfo = yield from await_end(
+        lambda: plans.get_plan(plan_id), f"plan {plan_id}", timeout_s=timeout_s, on_progress=on_progress
     )
+    return ended

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, TypeAlias, TypeVar
 
 from kshot.clients.sdk.calls import operations, pools
+from kshot.clients.sdk.calls.base import Call
 from kshot.clients.sdk.calls.examples import merged, upsert_batch
 from kshot.clients.sdk.flow import Sleep, Steps
 from kshot.clients.sdk.rows import Batch, Row, batches, numbered_lines, numbered_rows
@@ -18,9 +19,11 @@ from kshot.records import JobState
 from kshot.schemas.base import Existing, Wait
 from kshot.schemas.examples import UpsertReply
 from kshot.schemas.operations import JobInfo
+from kshot.schemas.plans import PlanInfo
 from kshot.schemas.pools import PoolInfo
 
 T = TypeVar("T")
+W = TypeVar("W", JobInfo, PlanInfo)
 Progress: TypeAlias = Callable[[int], object]
 """Called after every batch with the number of lines accounted for."""
 
@@ -260,8 +263,8 @@ def wait_indexed(
     Unavailable
         The time is over.
     """
-    deadline = deadline_of(timeout_s)
-    for pause in pauses():
+    deadline = _deadline(timeout_s)
+    for pause in _pauses():
         state: PoolInfo = yield pools.get_pool(pool)
         version = state.version if version is None else version
         if state.indexed_version >= version:
@@ -298,35 +301,46 @@ def wait_job(
     Unavailable
         The time is over; the job goes on.
     """
-    deadline = deadline_of(timeout_s)
-    for pause in pauses():
-        job: JobInfo = yield operations.get_job(job_id)
+    ended: JobInfo = yield from await_end(
+        lambda: operations.get_job(job_id), f"job {job_id}", timeout_s=timeout_s, on_progress=on_progress
+    )
+    return ended
+
+
+def await_end(
+    look: Callable[[], Call[W]],
+    what: str,
+    *,
+    timeout_s: float | None,
+    on_progress: Callable[[W], object] | None,
+) -> Steps[W]:
+    """Look at long work again and again until it has ended; raises what it failed of."""
+    deadline = _deadline(timeout_s)
+    for pause in _pauses():
+        work: W = yield look()
         if on_progress is not None:
-            on_progress(job)
-        if job.state is JobState.FAILED:
-            raise job_error(f"job {job.id}", job.error)
-        if job.state.is_final:
-            return job
+            on_progress(work)
+        if work.state is JobState.FAILED:
+            raise _failure(what, work.error)
+        if work.state.is_final:
+            return work
         if time.monotonic() + pause > deadline:
             break
         yield Sleep(pause)
-    raise Unavailable(f"job {job_id} is still {job.state} after {timeout_s} s ({job.done} of {job.total})")
+    raise Unavailable(f"{what} is still {work.state} after {timeout_s} s ({work.done} of {work.total})")
 
 
-def job_error(what: str, reason: Mapping[str, Any] | None) -> KshotError:
-    """Return the failure of a job as the exception that it was."""
+def _failure(what: str, reason: Mapping[str, Any] | None) -> KshotError:
     error = reason or {}
     cls = code_to_error().get(str(error.get("code")), KshotError)
     return cls(f"{what} failed: {error.get('detail', 'no reason given')}")
 
 
-def deadline_of(timeout_s: float | None) -> float:
-    """Return the time, by the monotonic clock, at which a wait ends."""
+def _deadline(timeout_s: float | None) -> float:
     return float("inf") if timeout_s is None else time.monotonic() + timeout_s
 
 
-def pauses() -> Iterator[float]:
-    """Say how long to wait before each further look, longer and longer up to a second."""
+def _pauses() -> Iterator[float]:
     pause = 0.05
     while True:
         yield pause
