@@ -157,7 +157,8 @@ class TokenView:
         -----
         O(tokens of the rows x L x d), exact up to the float16 storage of the tokens.
         """
-        if 0 < len(rows) <= _CHUNK_ROWS:
+        # Few of many are copied together; most of a part is read where it lies.
+        if 0 < len(rows) <= min(_CHUNK_ROWS, len(self) // 2):
             return maxsim(query_tokens, *self.take(rows), weights)
         # Column-major, as `maxsim` answers and `coverage_greedy` reads.
         scores = np.empty((len(query_tokens), len(rows)), np.float32).T
