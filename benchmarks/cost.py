@@ -102,7 +102,7 @@ def settle(client: kshot.LocalClient, folder: Path, size: int) -> None:
         dense = covered[0] if len(covered) > 1 else 0
         tokens = sum(
             json.loads(path.read_text(encoding="utf-8"))["rows"]
-            for path in folder.glob("pools/*/tokens-*/manifest.json")
+            for path in folder.glob("pools/*/*/tokens-*/manifest.json")
         )
         if size - dense <= max(EXACT_ROWS, dense // 4) and size - tokens <= TAIL_ROWS:
             break
