@@ -9,6 +9,7 @@ from threading import Event
 from typing import Any
 
 import httpx
+from fastapi import FastAPI
 
 from kshot.clients.sdk.in_process import InProcessTransport
 from kshot.server.bootstrap import build_app
@@ -82,9 +83,20 @@ class Live:
 
 
 @contextmanager
-def running(data_dir: Path, **settings: Any) -> Iterator[Live]:
-    """Start the service over a folder; its end is a clean shutdown."""
-    app = build_app(Settings(data_dir=data_dir, log_level="warning", **settings))
+def running(data_dir: Path, *, scorer: Any = None, **settings: Any) -> Iterator[Live]:
+    """Start the service over a folder, perhaps with a scorer; its end is a clean shutdown."""
+    given = Settings(data_dir=data_dir, log_level="warning", **settings)
+    if scorer is None:
+        app = build_app(given)
+    else:
+        app = build_app(given, build=lambda *made_of: Services(*made_of, make_scorer=lambda: scorer))
+    with served(app) as live:
+        yield live
+
+
+@contextmanager
+def served(app: FastAPI) -> Iterator[Live]:
+    """Enter the lifespan of an app."""
     transport = InProcessTransport(app)
     with httpx.Client(transport=transport, base_url="http://localhost", timeout=PATIENCE_S) as http:
         yield Live(http, app.state.services)

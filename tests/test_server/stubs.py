@@ -29,6 +29,7 @@ from kshot.schemas.gaps import Gap, GapList
 from kshot.schemas.operations import JobInfo, JobList, Readiness
 from kshot.schemas.plans import PlanInfo, PlanList, PlannedExample, PlannedList, PlanRequest
 from kshot.schemas.pools import PoolCreate, PoolInfo, PoolList, PoolPatch, PoolSettings, PoolStats
+from kshot.schemas.scoring import ScoreItem, ScoreReply, ScoreRequest, ScorerInfo
 from kshot.schemas.selections import (
     BatchReply,
     BatchRequest,
@@ -369,6 +370,25 @@ class StubPlans(Failing):
         return plan_info(plan_id, JobState.CANCELLED)
 
 
+class StubScoring(Failing):
+    async def score(self, request: ScoreRequest) -> ScoreReply:
+        self.called("score", request)
+        n = len(request.pairs or request.options or ())
+        return ScoreReply(
+            backend="stub",
+            model="m",
+            fingerprint="f",
+            tolerance_nats=0.0,
+            normalisation=request.normalisation,
+            results=[ScoreItem(score=-1.0, sum_nats=-1.0)] * n,
+            best=0,
+        )
+
+    async def info(self) -> ScorerInfo:
+        self.called("info")
+        return ScorerInfo(kind="none", state="none", detail="none is configured", required=False)
+
+
 class StubJobs(Failing):
     def _info(self, job_id: str, state: JobState) -> JobInfo:
         if job_id == "absent":
@@ -424,6 +444,7 @@ class StubServices:
     annotations: StubAnnotations = field(default_factory=StubAnnotations)
     selections: StubSelections = field(default_factory=StubSelections)
     plans: StubPlans = field(default_factory=StubPlans)
+    scoring: StubScoring = field(default_factory=StubScoring)
     jobs: StubJobs = field(default_factory=StubJobs)
     idempotency: StubIdempotency = field(default_factory=StubIdempotency)
     examples: StubExamples = field(init=False)

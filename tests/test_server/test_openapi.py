@@ -102,6 +102,8 @@ def test_the_paths_are_these(document: dict[str, Any]):
         "GET /v1/plans/{plan_id}/items",
         "GET /v1/plans/{plan_id}/export",
         "DELETE /v1/plans/{plan_id}",
+        "POST /v1/score",
+        "GET /v1/scorer",
         "GET /v1/jobs",
         "GET /v1/jobs/{job_id}",
         "DELETE /v1/jobs/{job_id}",

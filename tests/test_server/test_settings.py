@@ -31,6 +31,13 @@ def test_every_setting_has_a_variable():
         "KSHOT_QUERY_CACHE_BYTES": "0",
         "KSHOT_SELECT_CONCURRENCY": "2",
         "KSHOT_SELECT_QUEUE": "5",
+        "KSHOT_SCORER_URL": "https://vllm.internal:8000/v1",
+        "KSHOT_SCORER_MODEL": "smol",
+        "KSHOT_SCORER_KEY": "token",
+        "KSHOT_SCORER": "vllm",
+        "KSHOT_SCORER_REQUIRED": "true",
+        "KSHOT_SCORE_CACHE_BYTES": "0",
+        "KSHOT_SCORE_CACHE_ROWS": "7",
         "KSHOT_LOG_LEVEL": "DEBUG",
         "KSHOT_LOG_FORMAT": "Console",
     }
@@ -43,6 +50,42 @@ def test_every_setting_has_a_variable():
     assert (settings.port, settings.threads, settings.select_queue) == (9000, 3, 5)
     assert (settings.log_level, settings.log_format) == ("debug", "console")
     assert settings.is_public
+    assert (settings.scorer_kind, settings.scorer_required, settings.score_cache_rows) == ("vllm", True, 7)
+
+
+def test_a_scorer_is_of_vllm_where_only_its_address_is_given():
+    assert Settings.from_env({}).scorer_kind == "none"
+    assert Settings.from_env({}, scorer_url="http://127.0.0.1:8000/v1").scorer_kind == "vllm"
+    off = Settings.from_env({"KSHOT_SCORER_URL": "http://127.0.0.1:8000/v1", "KSHOT_SCORER": "none"})
+    assert off.scorer_kind == "none"
+    local = Settings.from_env({"KSHOT_SCORER": "transformers", "KSHOT_SCORER_MODEL": "/models/smol"})
+    assert local.scorer_kind == "transformers"
+
+
+@pytest.mark.parametrize(
+    ("environ", "said"),
+    [
+        ({"KSHOT_SCORER": "vllm"}, "KSHOT_SCORER needs scorer_url as well"),
+        ({"KSHOT_SCORER": "transformers"}, "KSHOT_SCORER needs scorer_model as well"),
+        ({"KSHOT_SCORER_REQUIRED": "1"}, "KSHOT_SCORER_REQUIRED is set, but no scorer is"),
+        ({"KSHOT_SCORER_URL": "ftp://h"}, "KSHOT_SCORER_URL is not usable: an http or https URL"),
+    ],
+)
+def test_a_scorer_that_cannot_be_is_refused(environ: dict[str, str], said: str):
+    with pytest.raises(InvalidInput) as caught:
+        Settings.from_env(environ)
+    assert said in caught.value.message
+
+
+@pytest.mark.parametrize(
+    "url", ["http://u:the-password@h/v1", "http://h/v1?key=the-password", "the-password"]
+)
+def test_an_address_that_is_refused_is_not_repeated(url: str):
+    with pytest.raises(InvalidInput) as caught:
+        Settings.from_env({"KSHOT_SCORER_URL": url, "KSHOT_SCORER_KEY": "the password"})
+    assert "the-password" not in str(caught.value)
+    assert "the password" not in str(caught.value)
+    assert [item.pointer for item in caught.value.errors] == ["KSHOT_SCORER_URL", "KSHOT_SCORER_KEY"]
 
 
 def test_an_override_wins_over_the_environment_unless_it_is_none():

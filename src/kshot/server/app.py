@@ -14,7 +14,17 @@ from kshot.server.metrics import Metrics
 from kshot.server.middleware import Authenticate, LimitBody, Observe
 from kshot.server.openapi import document
 from kshot.server.ports import Services
-from kshot.server.routes import annotations, examples, health, jobs, plans, pools, selections, selectors
+from kshot.server.routes import (
+    annotations,
+    examples,
+    health,
+    jobs,
+    plans,
+    pools,
+    scoring,
+    selections,
+    selectors,
+)
 from kshot.server.settings import Settings
 
 _DESCRIPTION = (
@@ -91,6 +101,6 @@ def create_app(
     app.add_middleware(Observe, metrics=metrics)
 
     # The hot path comes first: routes are tried in order.
-    for module in (selections, pools, examples, annotations, plans, jobs, selectors, health):
+    for module in (selections, pools, examples, annotations, plans, scoring, jobs, selectors, health):
         app.include_router(module.router)
     return app

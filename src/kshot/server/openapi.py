@@ -17,6 +17,7 @@ from kshot.schemas.base import Problem
 from kshot.schemas.examples import DeleteRequest, ExampleIn, ExamplePatch, UpsertReply, UpsertRequest
 from kshot.schemas.plans import PlanRequest
 from kshot.schemas.pools import PoolCreate, PoolPatch
+from kshot.schemas.scoring import PairIn, ScoreRequest
 from kshot.schemas.selections import BatchRequest, RenderRequest, SearchRequest, SelectRequest
 from kshot.schemas.tuning import TuneRequest, TuneResult
 from kshot.server.bodies import JSON
@@ -40,6 +41,8 @@ _BODIES: tuple[type[BaseModel], ...] = (
     PlanRequest,
     TuneRequest,
     TuneResult,
+    PairIn,
+    ScoreRequest,
     Problem,
 )
 _SECURITY_SCHEMES = {

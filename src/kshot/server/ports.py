@@ -19,6 +19,7 @@ from kshot.schemas.gaps import GapList
 from kshot.schemas.operations import JobInfo, JobList, Readiness
 from kshot.schemas.plans import PlanInfo, PlanList, PlannedList, PlanRequest
 from kshot.schemas.pools import PoolCreate, PoolInfo, PoolList, PoolPatch, PoolStats
+from kshot.schemas.scoring import ScoreReply, ScoreRequest, ScorerInfo
 from kshot.schemas.selections import (
     BatchReply,
     BatchRequest,
@@ -198,6 +199,18 @@ class PlanService(Protocol):
         ...
 
 
+class ScoringService(Protocol):
+    """Gives likelihoods."""
+
+    async def score(self, request: ScoreRequest) -> ScoreReply:
+        """Score completions; `ScorerUnavailable` without a scorer that can be trusted."""
+        ...
+
+    async def info(self) -> ScorerInfo:
+        """Say which scorer is configured and what it can do."""
+        ...
+
+
 class JobService(Protocol):
     """Looks after long work."""
 
@@ -277,6 +290,11 @@ class Services(Protocol):
     @property
     def selections(self) -> SelectionService:
         """Selections."""
+        ...
+
+    @property
+    def scoring(self) -> ScoringService:
+        """Scoring."""
         ...
 
     @property

@@ -58,6 +58,7 @@ def serve(
     port: int | None = None,
     data_dir: Path | None = None,
     *,
+    scorer_url: str | None = None,
     log_level: str | None = None,
     log_format: str | None = None,
     as_json: bool = False,
@@ -76,7 +77,12 @@ def serve(
         The address is taken, or another process owns the data folder (`DataFolderLocked`).
     """
     settings = Settings.from_env(
-        host=host, port=port, data_dir=data_dir, log_level=log_level, log_format=log_format
+        host=host,
+        port=port,
+        data_dir=data_dir,
+        scorer_url=scorer_url,
+        log_level=log_level,
+        log_format=log_format,
     )
     configure(settings.log_level, settings.log_format)
     for name, meant in unknown_variables().items():

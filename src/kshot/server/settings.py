@@ -6,8 +6,17 @@ from collections.abc import Mapping
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, Literal
+from urllib.parse import urlsplit
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    SecretStr,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+)
 
 from kshot.errors import FieldError, InvalidInput
 from kshot.server.validation import field_errors
@@ -15,6 +24,13 @@ from kshot.server.validation import field_errors
 DATABASE_FILE = "store.sqlite"
 _PREFIX = "KSHOT_"
 _FIELD_TO_VARIABLE = {"data_dir": "KSHOT_DATA"}
+_SECRET_TO_MESSAGE = {
+    **dict.fromkeys(
+        ("api_key", "database_url", "scorer_key"), "is not usable: printable ASCII without spaces"
+    ),
+    "scorer_url": "is not usable: an http or https URL of host, port and path only",
+}
+"""What is said of settings that may hold a secret, instead of quoting them."""
 _OTHER_VARIABLES = {"KSHOT_BASE_URL", "KSHOT_CACHE", "KSHOT_TEST_DATA", "KSHOT_TEST_FULL"}
 """Read by the SDK, the embedders and the tests."""
 EMBEDDER_KEY = "KSHOT_EMBEDDER_KEY"
@@ -63,16 +79,67 @@ class Settings(BaseModel):
     query_cache_bytes: int = Field(default=64 * 2**20, ge=0, description="for embedded queries; 0: no cache")
     select_concurrency: int = Field(default=4, ge=1, le=1024, description="selections computed at once")
     select_queue: int = Field(default=256, ge=0, description="selections waiting before 429 is answered")
+    scorer_url: str | None = Field(
+        default=None, max_length=2048, description="of a vLLM server, up to but without /completions"
+    )
+    scorer_model: str | None = Field(default=None, min_length=1, description="name or folder of the model")
+    scorer_key: SecretStr | None = Field(default=None, description="bearer token for the scorer's server")
+    scorer: Literal["none", "vllm", "transformers"] | None = Field(
+        default=None, description="what gives likelihoods; default: vllm where scorer_url is set, else none"
+    )
+    scorer_required: bool = Field(default=False, description="whether the server is unready without a scorer")
+    score_cache_bytes: int = Field(default=32 * 2**20, ge=0, description="for remembered likelihoods")
+    score_cache_rows: int = Field(
+        default=1_000_000, ge=0, description="likelihoods kept in the store, the newest; 0: none"
+    )
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     log_format: Literal["json", "console"] = "json"
 
-    @field_validator("api_key")
+    @field_validator("api_key", "scorer_key")
     @classmethod
     def _can_travel_in_a_header(cls, key: SecretStr | None) -> SecretStr | None:
         text = key.get_secret_value() if key else None
         if text is not None and not (text and text.isascii() and text.isprintable() and " " not in text):
             raise ValueError("must be printable ASCII without spaces")
         return key
+
+    @field_validator("scorer_url")
+    @classmethod
+    def _is_a_plain_url(cls, url: str | None) -> str | None:
+        if url is None:
+            return None
+        try:
+            parts = urlsplit(url)
+            plain = parts.scheme in {"http", "https"} and parts.hostname and (parts.port or 1)
+        except ValueError:
+            plain = False
+        if (
+            not plain
+            or parts.username is not None
+            or parts.password is not None
+            or parts.query
+            or parts.fragment
+        ):
+            raise ValueError("must be an http or https URL of host, port and path only")
+        return url
+
+    @field_validator("scorer")
+    @classmethod
+    def _has_what_it_needs(cls, kind: str | None, info: ValidationInfo) -> str | None:
+        # A setting that was refused itself is not there.
+        if kind == "vllm" and info.data.get("scorer_url", "refused") is None:
+            raise ValueError("needs scorer_url as well")
+        if kind == "transformers" and info.data.get("scorer_model", "refused") is None:
+            raise ValueError("needs scorer_model as well")
+        return kind
+
+    @field_validator("scorer_required")
+    @classmethod
+    def _has_a_scorer(cls, required: bool, info: ValidationInfo) -> bool:  # noqa: FBT001  (pydantic's order)
+        given = info.data.get("scorer"), info.data.get("scorer_url")
+        if required and (given[0] == "none" or given == (None, None)):
+            raise ValueError("is set, but no scorer is")
+        return required
 
     @field_validator("log_level", "log_format", mode="before")
     @classmethod
@@ -85,6 +152,11 @@ class Settings(BaseModel):
         if self.database_url is not None:
             return self.database_url.get_secret_value()
         return f"sqlite:///{self.data_dir / DATABASE_FILE}"
+
+    @property
+    def scorer_kind(self) -> Literal["none", "vllm", "transformers"]:
+        """What gives likelihoods."""
+        return self.scorer or ("none" if self.scorer_url is None else "vllm")
 
     @property
     def is_public(self) -> bool:
@@ -132,8 +204,7 @@ def unknown_variables(environ: Mapping[str, str] | None = None) -> dict[str, str
 
 def _named(item: FieldError, overrides: Mapping[str, Any]) -> FieldError:
     name = item.pointer.split("/")[1] if item.pointer else ""
-    is_secret = name in {"api_key", "database_url"}
-    message = "is not usable: printable ASCII without spaces" if is_secret else item.message
+    message = _SECRET_TO_MESSAGE.get(name, item.message)
     return FieldError(
         name if overrides.get(name) is not None else variables().get(name, name), message, item.code
     )

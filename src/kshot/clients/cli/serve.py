@@ -56,6 +56,14 @@ def serve(
             show_default=False,
         ),
     ] = None,
+    scorer_url: Annotated[
+        str | None,
+        typer.Option(
+            metavar="URL",
+            help="vLLM server that gives likelihoods: http://127.0.0.1:8000/v1. [env: KSHOT_SCORER_URL]",
+            show_default=False,
+        ),
+    ] = None,
     log_level: Annotated[
         LogLevel | None, typer.Option(help="Default info. [env: KSHOT_LOG_LEVEL]", show_default=False)
     ] = None,
@@ -80,4 +88,12 @@ def serve(
         from kshot.server.serving import serve as run_server  # noqa: PLC0415  (heavy, and an extra)
     except ModuleNotFoundError as error:
         raise server_missing(error, "kshot serve") from error
-    run_server(host, port, session.data, log_level=log_level, log_format=log_format, as_json=session.json)
+    run_server(
+        host,
+        port,
+        session.data,
+        scorer_url=scorer_url,
+        log_level=log_level,
+        log_format=log_format,
+        as_json=session.json,
+    )

@@ -1,8 +1,11 @@
 """One service per flow; `build_services` is the one place that constructs and joins them."""
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
 
+from kshot.clients.scorers.base import Scorer
+from kshot.clients.scorers.factory import build_scorer
 from kshot.index.store import Store
 from kshot.schemas.operations import Readiness
 from kshot.server.metrics import Metrics
@@ -16,6 +19,7 @@ from kshot.server.services.pools import PoolService
 from kshot.server.services.reembedding import Reembedding
 from kshot.server.services.registry import Embedders, PoolRegistry
 from kshot.server.services.runtime import PoolRuntime
+from kshot.server.services.scoring.service import ScoringService
 from kshot.server.services.selection import SelectionService
 from kshot.server.services.selection_log import SelectionLog
 from kshot.server.services.tuning import Tuning
@@ -26,7 +30,13 @@ from kshot.server.settings import Settings
 class Services:
     """Everything behind the routes. `start` comes before the first request, `close` after the last."""
 
-    def __init__(self, settings: Settings, metrics: Metrics) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        metrics: Metrics,
+        *,
+        make_scorer: Callable[[], Scorer | None] | None = None,
+    ) -> None:
         self._metrics = metrics
         self.store = Store(settings.store_url)
         self._embedders = Embedders(
@@ -53,6 +63,15 @@ class Services:
             concurrency=settings.select_concurrency,
             queue=settings.select_queue,
         )
+        self.scoring = ScoringService(
+            settings.scorer_kind,
+            make_scorer or scorer_maker(settings),
+            self.store,
+            required=settings.scorer_required,
+            memory_bytes=settings.score_cache_bytes,
+            store_rows=settings.score_cache_rows,
+            count=metrics.scores_looked_up,
+        )
         self.jobs = JobService(self.store, self._runner)
         self.plans = PlanService(self.store, self.registry, self._runner, self.jobs, self.examples)
         self.tuning = Tuning(self.store, self.registry, self._runner, self.pools)
@@ -72,6 +91,7 @@ class Services:
     async def start(self) -> None:
         """Open every pool, reconcile it with the store, and start the threads."""
         await asyncio.to_thread(self._recover)
+        await self.scoring.start()
         self.indexer.start()
         self.selection_log.start()
         self._runner.start(self._kind_to_work)
@@ -79,6 +99,7 @@ class Services:
     async def close(self) -> None:
         """Flush what waits and stop; a second call does nothing."""
         await asyncio.to_thread(self._stop_threads)
+        await self.scoring.close()
         await self._embedders.close()
         self.store.close()
 
@@ -91,7 +112,13 @@ class Services:
             checks["store"] = type(error).__name__
         problems = {**self.registry.problems(), **self.indexer.problems()}
         checks |= {f"pool {name}": error.code for name, error in problems.items()}
-        return Readiness(ready=all(state == "ok" for state in checks.values()), checks=checks)
+        ready = all(state == "ok" for state in checks.values())
+        scorer = self.scoring.check()
+        if scorer is not None:
+            # What needs no likelihoods works without it.
+            checks["scorer"] = scorer
+            ready = ready and (scorer == "ok" or not self.scoring.required)
+        return Readiness(ready=ready, checks=checks)
 
     def _recover(self) -> None:
         self.registry.remove_orphaned_files()
@@ -108,6 +135,14 @@ class Services:
     def _published(self, runtime: PoolRuntime) -> None:
         self._metrics.index_holds(runtime.record.name, runtime.index.snapshot.examples)
         self._metrics.queue_holds("indexing", self.indexer.depth)
+
+
+def scorer_maker(settings: Settings) -> Callable[[], Scorer | None] | None:
+    """Return what makes the scorer that the settings name; None if they name none."""
+    if settings.scorer_kind == "none":
+        return None
+    key = None if settings.scorer_key is None else settings.scorer_key.get_secret_value()
+    return partial(build_scorer, settings.scorer_kind, settings.scorer_url, settings.scorer_model, key)
 
 
 def build_services(settings: Settings, metrics: Metrics) -> Services:

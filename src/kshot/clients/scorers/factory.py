@@ -1,0 +1,48 @@
+"""Build a scorer from what an operator sets."""
+
+import importlib
+from typing import Literal, TypeAlias, cast
+
+from kshot.clients.scorers.base import Scorer
+from kshot.errors import InvalidParameter
+
+ScorerKind: TypeAlias = Literal["none", "vllm", "transformers"]
+
+
+def build_scorer(
+    kind: ScorerKind, url: str | None = None, model: str | None = None, api_key: str | None = None
+) -> Scorer | None:
+    """Return a scorer; heavy packages are imported only by the kinds that need them.
+
+    Parameters
+    ----------
+    kind : str
+        ``none``, ``vllm`` (an OpenAI-compatible server of vLLM's) or ``transformers`` (in this process).
+    url : str or None
+        For ``vllm``: up to but without ``/completions``, such as ``http://127.0.0.1:8000/v1``.
+    model : str or None
+        For ``transformers`` a folder or a name; for ``vllm`` a name that the server knows, None for
+        its first.
+    api_key : str or None
+        For ``vllm``: sent as a bearer token.
+
+    Raises
+    ------
+    InvalidParameter
+        The kind is unknown, or what it needs is not given.
+    MissingDependency
+        A package is absent; the message holds the line that installs it.
+    """
+    if kind == "none":
+        return None
+    if kind == "vllm":
+        if url is None:
+            raise InvalidParameter("a scorer of kind vllm needs the URL of its server")
+        vllm = importlib.import_module("kshot.clients.scorers.vllm_http")
+        return cast("Scorer", vllm.VllmHttpScorer(url, model=model, api_key=api_key))
+    if kind == "transformers":
+        if model is None:
+            raise InvalidParameter("a scorer of kind transformers needs a model: a folder or a name")
+        local = importlib.import_module("kshot.clients.scorers.transformers_scorer")
+        return cast("Scorer", local.TransformersScorer(model))
+    raise InvalidParameter(f"scorer is {kind!r}, allowed: none, vllm, transformers")
