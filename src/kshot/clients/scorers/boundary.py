@@ -1,0 +1,242 @@
+"""Where contexts end and completions begin, in tokens.
+
+The tokens of a text and of its continuation are often not those of the two together, and a score depends on
+which are fed. `split` decides it for one context and all its completions.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from kshot.clients.scorers.base import Boundary, NotScored, Terminator, Text, Tokens
+from kshot.clients.scorers.special_tokens import SpecialTokens, marker_at_end
+from kshot.clients.scorers.tokenization import Flow, decodings, encodings
+from kshot.errors import InvalidInput, InvalidParameter
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Fed:
+    """Exactly what a model is given for one pair.
+
+    Attributes
+    ----------
+    context, completion : tuple of int
+        At least one token each; the score is that of the completion's tokens after the context's.
+    boundary : Boundary
+    bytes, characters : int
+        Of the completion's text, the terminator included.
+    lossy : bool
+        Whether the tokens do not decode to the text, or are not those of any text.
+    dropped : int
+        Tokens cut from the context's start.
+    """
+
+    context: Tokens
+    completion: Tokens
+    boundary: Boundary
+    bytes: int
+    characters: int
+    lossy: bool = False
+    dropped: int = 0
+
+    @property
+    def tokens(self) -> int:
+        """Of context and completion together."""
+        return len(self.context) + len(self.completion)
+
+
+def split(
+    context: Text,
+    completions: Sequence[Text],
+    *,
+    special: SpecialTokens,
+    boundary: Boundary | None = None,
+    terminator: Terminator = "none",
+) -> Flow[list[Fed | NotScored]]:
+    """Divide one context and its completions into tokens; one result per completion, in their order.
+
+    Boundaries are those of `Boundary`; None is `SEPARATE` where the context ends with a newline or a special
+    token, else `JOINT`. White space at the end of a context belongs to the completions in `JOINT` and
+    `HARNESS`, as most vocabularies keep it with the following word. `SEPARATE` becomes `JOINT` for the whole
+    context where a completion's own tokens, put after the context's, would not read as the text.
+    """
+    ending = _ending(terminator, special)
+    if isinstance(ending, NotScored):
+        return [ending] * len(completions)
+    problems = [_problem(context, completion) for completion in completions]
+    good = [i for i, problem in enumerate(problems) if problem is None]
+    distinct = list(dict.fromkeys(completions[i] for i in good))
+    results = yield from _split(context, distinct, special, boundary, ending)
+    completion_to_result = dict(zip(distinct, results, strict=True))
+    return [problems[i] or completion_to_result[completions[i]] for i in range(len(completions))]
+
+
+def _split(
+    context: Text, completions: Sequence[Text], special: SpecialTokens, boundary: Boundary | None, ending: str
+) -> Flow[list[Fed | NotScored]]:
+    texts = [completion for completion in completions if isinstance(completion, str)]
+    if not completions:
+        return []
+    if isinstance(context, str) and len(texts) == len(completions) and boundary is not Boundary.IDS:
+        texts = [text + ending for text in texts]
+        chosen = boundary or (yield from _default_boundary(context))
+        if chosen is Boundary.SEPARATE:
+            separate = yield from _separate(context, texts, special)
+            if separate is not None:
+                return separate
+        return (yield from _joint(context, texts, special, harness=chosen is Boundary.HARNESS))
+    if boundary is Boundary.IDS and (isinstance(context, str) or texts):
+        refusal = NotScored(code=InvalidParameter.code, message="boundary 'ids' takes token ids, not text")
+        return [refusal] * len(completions)
+    return (yield from _given_ids(context, completions, special, ending))
+
+
+def _default_boundary(context: str) -> Flow[Boundary]:
+    if context.endswith("\n"):
+        return Boundary.SEPARATE
+    marker = marker_at_end(context)
+    if marker is None:
+        return Boundary.JOINT
+    whole, alone = yield from encodings([context, marker])
+    return Boundary.SEPARATE if len(alone) == 1 and whole[-1:] == alone else Boundary.JOINT
+
+
+def _joint(
+    context: str, completions: Sequence[str], special: SpecialTokens, *, harness: bool
+) -> Flow[list[Fed | NotScored]]:
+    body = context.rstrip()
+    texts = [context + completion for completion in completions]
+    encoded = yield from encodings([body, *texts])
+    begun = [special.begin(ids) for ids in encoded]
+    # An empty context starts where the text does, whether the tokenizer says so or not.
+    if not begun[0]:
+        if special.start is None:
+            return [_NO_START] * len(completions)
+        start = (special.start,)
+        begun = [ids if ids[:1] == start else start + ids for ids in [start, *encoded[1:]]]
+    whole, context_ids = begun[1:], begun[0]
+    shared = len(context_ids)
+    if not harness:
+        shared = min(min(_shared(context_ids, ids), len(ids) - 1) for ids in whole)
+    decoded = yield from decodings(encoded[1:])
+    results: list[Fed | NotScored] = []
+    for ids, completion, text, back in zip(whole, completions, texts, decoded, strict=True):
+        before = context_ids if harness else ids[:shared]
+        after = ids[shared:]
+        fed = Fed(
+            context=before,
+            completion=after,
+            boundary=Boundary.HARNESS if harness else Boundary.JOINT,
+            lossy=back != text or before + after != ids,
+            bytes=_size(completion),
+            characters=len(completion),
+        )
+        if not before:
+            # The very first tokens straddle the border.
+            results.append(_NO_START if special.start is None else replace(fed, context=(special.start,)))
+        else:
+            results.append(fed if after else _NOTHING_LEFT)
+    return results
+
+
+def _separate(
+    context: str, completions: Sequence[str], special: SpecialTokens
+) -> Flow[list[Fed | NotScored] | None]:
+    """Return None where a completion's own tokens would not read as its text."""
+    bare, *after = yield from encodings([context, *completions])
+    before = special.begin(bare)
+    if not before:
+        if special.start is None:
+            return [_NO_START] * len(completions)
+        before = (special.start,)
+    decoded = yield from decodings([bare + ids for ids in after])
+    if any(back != context + text for back, text in zip(decoded, completions, strict=True)):
+        return None
+    return [
+        Fed(
+            context=before,
+            completion=ids,
+            boundary=Boundary.SEPARATE,
+            bytes=_size(text),
+            characters=len(text),
+        )
+        for ids, text in zip(after, completions, strict=True)
+    ]
+
+
+def _given_ids(
+    context: Text, completions: Sequence[Text], special: SpecialTokens, ending: str
+) -> Flow[list[Fed | NotScored]]:
+    texts = [one + ending if isinstance(one, str) else ending for one in completions]
+    encoded = yield from encodings([context if isinstance(context, str) else "", *texts])
+    before = special.begin(encoded[0]) if isinstance(context, str) else context
+    if not before:
+        if special.start is None:
+            return [_NO_START] * len(completions)
+        before = (special.start,)
+    after = [
+        ids if isinstance(one, str) else (*one, *ids)
+        for one, ids in zip(completions, encoded[1:], strict=True)
+    ]
+    decoded = yield from decodings(after)
+    return [
+        Fed(
+            context=before,
+            completion=ids,
+            boundary=Boundary.IDS,
+            lossy=isinstance(one, str) and back != text,
+            bytes=_size(text if isinstance(one, str) else back),
+            characters=len(text if isinstance(one, str) else back),
+        )
+        for one, ids, text, back in zip(completions, after, texts, decoded, strict=True)
+    ]
+
+
+_NO_START = NotScored(
+    code=InvalidInput.code,
+    message="the context is empty, and the model has no token that starts a text",
+)
+
+
+_NOTHING_LEFT = NotScored(
+    code=InvalidInput.code,
+    message="the completion has no token of its own under boundary 'harness'; 'joint' has one",
+)
+
+
+def _ending(terminator: Terminator, special: SpecialTokens) -> str | NotScored:
+    if terminator == "eot":
+        if special.end is None:
+            return NotScored(
+                code=InvalidParameter.code,
+                message="terminator is 'eot', and the model's end marker is unknown",
+            )
+        return special.end
+    return "\n" if terminator == "newline" else ""
+
+
+def _problem(context: Text, completion: Text) -> NotScored | None:
+    for name, text in (("context", context), ("completion", completion)):
+        if isinstance(text, str):
+            try:
+                text.encode()
+            except UnicodeEncodeError as error:
+                return NotScored(
+                    code=InvalidInput.code,
+                    message=f"the {name} holds a lone surrogate at character {error.start}",
+                )
+        elif any(not isinstance(token, int) or isinstance(token, bool) or token < 0 for token in text):
+            return NotScored(code=InvalidInput.code, message=f"the {name} holds a token id that is none")
+    if not completion:
+        return NotScored(code=InvalidInput.code, message="the completion is empty")
+    return None
+
+
+def _shared(left: Tokens, right: Tokens) -> int:
+    for i, (one, other) in enumerate(zip(left, right, strict=False)):
+        if one != other:
+            return i
+    return min(len(left), len(right))
+
+
+def _size(text: str) -> int:
+    return len(text.encode(errors="replace"))
