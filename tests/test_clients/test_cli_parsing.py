@@ -63,6 +63,7 @@ def test_the_commands_are_these():
         "pool tune",
         "select",
         "selectors",
+        "score",
         "serve",
     ]
 

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from kshot.clients.sdk.calls import examples, operations, pools, selections
+from kshot.clients.sdk.calls import examples, operations, pools, scoring, selections
 from kshot.clients.sdk.calls.base import Call, encode, path_of
 from kshot.clients.sdk.selection import Selection
 from kshot.errors import InvalidInput, PoolNotFound
@@ -45,6 +45,8 @@ def body_of(call: Call[Any]) -> Any:
         (selections.render("a", "q"), "POST", "/v1/pools/a/render"),
         (selections.get_selection("s"), "GET", "/v1/selections/s"),
         (selections.selectors(), "GET", "/v1/selectors"),
+        (scoring.score("c", ["a"]), "POST", "/v1/score"),
+        (scoring.scorer(), "GET", "/v1/scorer"),
         (operations.get_job("j"), "GET", "/v1/jobs/j"),
         (operations.list_jobs().page(None), "GET", "/v1/jobs"),
         (operations.cancel_job("j"), "DELETE", "/v1/jobs/j"),

@@ -41,6 +41,8 @@ METHODS = [
     "pool_stats",
     "ready",
     "render",
+    "score",
+    "scorer",
     "search",
     "select",
     "select_batch",

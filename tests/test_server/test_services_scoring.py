@@ -105,7 +105,7 @@ def test_what_the_model_rules_out_is_null_and_said_so(scoring: Live):
     assert reply["best"] == 2
     everything = ask(scoring, context="c", options=["Z"], normalisation="pmi", unconditional_context="x")
     # Of two infinities there is no difference.
-    assert (everything["results"][0]["score"], everything["best"]) == (None, None)
+    assert (everything["results"][0]["score"], everything["best"]) == (None, 0)
 
 
 def test_the_first_of_equals_is_the_best(scoring: Live):
@@ -259,9 +259,7 @@ def test_a_scorer_that_does_not_answer_is_looked_at_again(tmp_path: Path):
 
 
 async def test_old_news_of_a_scorer_are_fetched_again_without_anybody_waiting(tmp_path: Path):
-    services = Services(
-        Settings(data_dir=tmp_path, scorer_url=URL), Metrics(), make_scorer=ClosedFormScorer
-    )
+    services = Services(Settings(data_dir=tmp_path, scorer_url=URL), Metrics(), make_scorer=ClosedFormScorer)
     scoring: ScoringService = services.scoring
     assert scoring.check() == "starting"
     assert (await scoring.info()).state == "ok"

@@ -1,5 +1,7 @@
 """Likelihoods on the wire: what is scored, and what each completion got."""
 
+import math
+from collections.abc import Sequence
 from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
@@ -108,6 +110,16 @@ class ScoreItem(Reply):
     lossy: bool = Field(default=False, description="whether the tokens fed decode to another text")
     cached: bool = False
     error: ScoreError | None = None
+
+
+def best_option(items: Sequence[ScoreItem]) -> int | None:
+    """Return the place of the likeliest completion, the first of equals; None if none could be scored.
+
+    One without a finite score counts as the least likely.
+    """
+    places = [place for place, item in enumerate(items) if item.error is None]
+    scores = [-math.inf if item.score is None else item.score for item in items]
+    return max(places, key=scores.__getitem__, default=None)
 
 
 class ScoreReply(Reply):

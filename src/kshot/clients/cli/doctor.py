@@ -91,7 +91,7 @@ def _checks(session: Session) -> Iterator[Check]:
     yield Check("kshot", Outcome.OK, __version__)
     yield from _packages()
     yield _data_folder(folder)
-    yield _server(session.url or os.environ.get(BASE_URL_VARIABLE) or read_owner_url(folder))
+    yield from _server(session.url or os.environ.get(BASE_URL_VARIABLE) or read_owner_url(folder))
     yield _model()
     yield _segments(folder)
 
@@ -133,18 +133,35 @@ def _data_folder(folder: Path) -> Check:
     return Check("data folder", Outcome.OK, f"{folder}: {state}")
 
 
-def _server(url: str | None) -> Check:
+def _server(url: str | None) -> Iterator[Check]:
     if url is None:
-        return Check("server", Outcome.SKIPPED, "none is named and none runs on the data folder")
-    try:
-        with Client(url, timeout_s=5.0, max_retries=0) as client:
+        yield Check("server", Outcome.SKIPPED, "none is named and none runs on the data folder")
+        return
+    with Client(url, timeout_s=5.0, max_retries=0) as client:
+        try:
             version, readiness = client.version(), client.ready()
+        except KshotError as error:
+            yield Check("server", Outcome.FAILED, error.message)
+            return
+        if readiness.ready:
+            different = "" if version.version == __version__ else f", this is {__version__}"
+            yield Check("server", Outcome.OK, f"{url} runs kshot {version.version}{different}")
+        else:
+            yield Check("server", Outcome.FAILED, f"{url} is not ready: {readiness.checks}")
+        yield _scorer(client)
+
+
+def _scorer(client: Client) -> Check:
+    try:
+        info = client.scorer()
     except KshotError as error:
-        return Check("server", Outcome.FAILED, error.message)
-    if not readiness.ready:
-        return Check("server", Outcome.FAILED, f"{url} is not ready: {readiness.checks}")
-    different = "" if version.version == __version__ else f", this is {__version__}"
-    return Check("server", Outcome.OK, f"{url} runs kshot {version.version}{different}")
+        return Check("scorer", Outcome.FAILED, error.message)
+    if info.state == "none":
+        return Check("scorer", Outcome.SKIPPED, "none is configured; kshot serve --scorer-url URL")
+    if info.state != "ok":
+        return Check("scorer", Outcome.FAILED, info.state if info.detail is None else info.detail)
+    without = "".join(f"; without {reason}" for reason in info.refusals)
+    return Check("scorer", Outcome.OK, f"{info.backend} {info.model}: {', '.join(info.modes)}{without}")
 
 
 def _model() -> Check:

@@ -17,6 +17,7 @@ from kshot.clients.cli import (
     output,
     plans,
     pools,
+    score,
     selections,
     serve,
     tune,
@@ -111,6 +112,7 @@ gaps.register(pools.app)
 app.add_typer(plans.app, name="plan")
 ingest.register(app)
 selections.register(app)
+score.register(app)
 doctor.register(app)
 
 

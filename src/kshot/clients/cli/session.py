@@ -149,6 +149,7 @@ _CODE_TO_HINT = {
     "pool_exists": "choose another name, or pass --exist-ok to use the pool as it is",
     "unknown_selector": "`kshot selectors` lists the methods, `kshot plan methods` those of planning",
     "invalid_filter": 'a filter looks like {"field": "metadata.lang", "eq": "en"}',
+    "scorer_unavailable": "`kshot doctor` shows the scorer, `kshot serve --scorer-url URL` names one",
     "data_folder_locked": "leave out --data, or stop the other process",
 }
 

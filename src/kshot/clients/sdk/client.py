@@ -8,7 +8,7 @@ from typing import Concatenate, ParamSpec, Self, TypeVar, cast
 import httpx
 
 from kshot.clients.sdk import annotation_steps, plan_steps, steps
-from kshot.clients.sdk.calls import examples, operations, plans, pools, selections
+from kshot.clients.sdk.calls import examples, operations, plans, pools, scoring, selections
 from kshot.clients.sdk.calls.base import Call, Pages
 from kshot.clients.sdk.config import Target
 from kshot.clients.sdk.fallback import Fallback, checked
@@ -129,6 +129,9 @@ class Client:
     cancel_plan = _call(plans.cancel_plan)
     planners = _call(plans.planners)
     import_answers = _steps(annotation_steps.import_answers)
+
+    score = _call(scoring.score)
+    scorer = _call(scoring.scorer)
 
     get_job = _call(operations.get_job)
     list_jobs = _pages(operations.list_jobs)

@@ -24,6 +24,7 @@ from kshot.schemas.scoring import (
     ScoreItem,
     ScoreReply,
     ScoreRequest,
+    best_option,
 )
 from kshot.server.validation import validated
 
@@ -75,17 +76,7 @@ def reply_of(
     base : mapping of int to Scored or NotScored
         By place: the same completions given the unconditional context.
     """
-    places = range(len(results))
-    values = [_value(request.normalisation, results[place], base.get(place)) for place in places]
-    items = [
-        _item(result, base.get(place), values[place], request.normalisation)
-        for place, result in enumerate(results)
-    ]
-    best = None
-    if request.options is not None:
-        best = max(
-            (place for place in places if not math.isnan(values[place])), key=values.__getitem__, default=None
-        )
+    items = [_item(result, base.get(place), request.normalisation) for place, result in enumerate(results)]
     return ScoreReply(
         backend=capabilities.backend,
         model=capabilities.model,
@@ -93,7 +84,7 @@ def reply_of(
         tolerance_nats=capabilities.tolerance_nats,
         normalisation=request.normalisation,
         results=items,
-        best=best,
+        best=None if request.options is None else best_option(items),
     )
 
 
@@ -117,10 +108,8 @@ def _text(value: Scorable) -> Text:
     return value if isinstance(value, str) else tuple(value)
 
 
-def _value(normalisation: Normalisation, result: Result, base: Result | None) -> float:
+def _value(normalisation: Normalisation, result: Scored, base: Result | None) -> float:
     """Return what a completion is compared by; NaN where there is no such number."""
-    if isinstance(result, NotScored):
-        return math.nan
     if normalisation == "sum":
         return result.sum_nats
     if normalisation == "mean_token":
@@ -141,7 +130,7 @@ def _pmi(result: Scored, base: Result | None) -> float:
     return result.sum_nats - base.sum_nats if isinstance(base, Scored) else math.nan
 
 
-def _item(result: Result, base: Result | None, value: float, normalisation: Normalisation) -> ScoreItem:
+def _item(result: Result, base: Result | None, normalisation: Normalisation) -> ScoreItem:
     if isinstance(result, NotScored):
         return ScoreItem(error=ScoreError(code=result.code, message=result.message))
     error = None
@@ -149,7 +138,7 @@ def _item(result: Result, base: Result | None, value: float, normalisation: Norm
         error = ScoreError(code=base.code, message=f"given the unconditional context: {base.message}")
     boundary: BoundaryName = result.boundary.value
     return ScoreItem(
-        score=_finite(value),
+        score=_finite(_value(normalisation, result, base)),
         sum_nats=_finite(result.sum_nats),
         mean_token_nats=_finite(_over(result.sum_nats, result.tokens)),
         per_byte_nats=_finite(_over(result.sum_nats, result.bytes)),
