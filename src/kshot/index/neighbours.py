@@ -1,12 +1,14 @@
 """The neighbour graph of a large pool: exact while that takes a minute, by clusters of rows beyond."""
 
-import math
+from collections.abc import Iterator
+from math import ceil
 from typing import Any
 
 import faiss as faiss_module
 import numpy as np
 
 from kshot.arrays import Float32s, Int64s
+from kshot.index.fast_scan import FastScanIndex
 from kshot.selectors.annotation.base import GraphSpec, Report, silent
 from kshot.selectors.annotation.directions import directions
 from kshot.selectors.annotation.neighbour_graph import Int32s, NeighbourGraph
@@ -18,15 +20,16 @@ faiss: Any = faiss_module
 EXACT_ROWS = 50_000
 """Largest pool whose rows are all compared with each other."""
 LEAST_RECALL = 0.95
-"""Share of the true neighbours that a graph has at least."""
-SAMPLED_ROWS = 500
+"""Share of the true neighbours that a graph has at least, two standard errors of its estimate aside."""
+SAMPLED_ROWS = 2_000
 """Rows whose neighbours are looked for exactly, to measure what the others' search finds."""
 _SEED = 0
-_ROWS_PER_LIST = 100
+_ROWS_PER_LIST = 150
 _TRAINING_ROWS_PER_LIST = 32
 _TRAINING_ROUNDS = 5
-_FIRST_PROBES = 4
+_FIRST_PROBES = 8
 _MORE_PROBES = 1.25
+_FIRST_KEPT = 2
 _BLOCK_ROWS = 2_048
 _EXACT_BLOCK_ROWS = 32
 
@@ -61,70 +64,94 @@ def build_graph(
     if len(vectors) <= exact_rows:
         return knn_graph(vectors, spec.n_neighbors, center=spec.center, report=report)
     units, mean = directions(vectors, center=spec.center)
-    k = min(spec.n_neighbors, len(units) - 1)
-    sample = np.sort(np.random.default_rng(_SEED).permutation(len(units))[:SAMPLED_ROWS])
     near = units.astype(np.float32)
-    report(0, len(units))
-    true = _exact_neighbours(near, sample, k)
-    index = _inverted_lists(near)
-    recall = _probe_enough(index, near, sample, true[0], report)
-    indices, similarities = np.empty((len(near), k), np.int32), np.empty((len(near), k), np.float32)
-    for start in range(0, len(near), _BLOCK_ROWS):
-        rows = np.arange(start, min(start + _BLOCK_ROWS, len(near)))
-        indices[rows], similarities[rows] = _search(index, near, rows, k)
-        report(int(rows[-1]) + 1, len(near))
+    del units
+    n, k = len(near), min(spec.n_neighbors, len(near) - 1)
+    lists = _Lists(near)
+    sample = np.sort(np.random.default_rng(_SEED).permutation(n)[:SAMPLED_ROWS])
+    true = np.concatenate([found for found, _ in _exactly(near, sample, k, report)])
+    recall = lists.probe_enough(sample, true, report)
+    indices, similarities = np.empty((n, k), np.int32), np.empty((n, k), np.float32)
+    for start in range(0, n, _BLOCK_ROWS):
+        rows = np.arange(start, min(start + _BLOCK_ROWS, n))
+        indices[rows], similarities[rows] = lists.search(rows, k)
+        report(start + len(rows), n)
     return NeighbourGraph(indices, similarities, spec.center, recall, mean)
 
 
-def _inverted_lists(near: Float32s) -> Any:
-    """Divide rows into lists around centroids that a sample of them is clustered to."""
-    n, dimension = near.shape
-    lists = max(1, n // _ROWS_PER_LIST)
-    index = faiss.IndexIVFFlat(faiss.IndexFlatIP(dimension), dimension, lists, faiss.METRIC_INNER_PRODUCT)
-    index.cp.seed = _SEED
-    index.cp.niter = _TRAINING_ROUNDS
-    index.cp.spherical = True
-    # faiss warns on stderr of fewer rows than it would like; the recall that comes of it is measured.
-    index.cp.min_points_per_centroid = 1
-    rows = np.random.default_rng(_SEED).permutation(n)[: lists * _TRAINING_ROWS_PER_LIST]
-    index.train(np.ascontiguousarray(near[np.sort(rows)]))
-    index.add(near)
-    return index
+class _Lists:
+    """Rows divided into lists around centroids that a sample of them is clustered to.
+
+    Where the dimension allows it, lists hold 4-bit codes of pairs of dimensions, a sixteenth of the vectors,
+    and more rows than wanted are kept of a scan, whose vectors then decide.
+    """
+
+    def __init__(self, near: Float32s) -> None:
+        n, dimension = near.shape
+        count = max(1, n // _ROWS_PER_LIST)
+        centroids = faiss.IndexFlatIP(dimension)
+        self._near = near
+        self._is_coded = FastScanIndex.fits(dimension)
+        if self._is_coded:
+            lists = faiss.IndexIVFPQFastScan(
+                centroids, dimension, count, dimension // 2, 4, faiss.METRIC_INNER_PRODUCT
+            )
+            self._index: Any = faiss.IndexRefineFlat(lists)
+            self._index.k_factor = _FIRST_KEPT
+        else:
+            lists = faiss.IndexIVFFlat(centroids, dimension, count, faiss.METRIC_INNER_PRODUCT)
+            self._index = lists
+        lists.cp.seed = _SEED
+        lists.cp.niter = _TRAINING_ROUNDS
+        lists.cp.spherical = True
+        # faiss would warn of few rows; the recall that comes of it is measured.
+        lists.cp.min_points_per_centroid = 1
+        rows = np.random.default_rng(_SEED).permutation(n)[: count * _TRAINING_ROWS_PER_LIST]
+        self._index.train(np.ascontiguousarray(near[np.sort(rows)]))
+        self._index.add(near)
+        self._lists: Any = lists
+        lists.nprobe = min(_FIRST_PROBES, lists.nlist)
+
+    def probe_enough(self, sample: Int64s, true: Int32s, report: Report) -> float:
+        """Let a search look at as much as it takes to find `LEAST_RECALL` of the sample's true neighbours."""
+        k = true.shape[1]
+        while True:
+            report(0, len(self._near))
+            found, _ = self.search(sample, k)
+            shares = [np.isin(row, wanted).mean() for row, wanted in zip(found, true, strict=True)]
+            recall = float(np.mean(shares))
+            doubt = 2 * float(np.std(shares)) / len(shares) ** 0.5
+            if recall - doubt >= LEAST_RECALL or not self._look_further(k):
+                return recall
+
+    def _look_further(self, k: int) -> bool:
+        if self._lists.nprobe < self._lists.nlist:
+            self._lists.nprobe = min(ceil(self._lists.nprobe * _MORE_PROBES), self._lists.nlist)
+            return True
+        if self._is_coded and self._index.k_factor * k < len(self._near):
+            self._index.k_factor *= 2
+            return True
+        return False
+
+    def search(self, rows: Int64s, k: int) -> tuple[Int32s, Float32s]:
+        """Look for the neighbours of some rows; exactly, where too few rows are in the lists looked at."""
+        cosines, found = self._index.search(self._near[rows], k + 1)
+        short = (found < 0).any(axis=1)
+        if not short.any():
+            return ranked_neighbours(found, cosines, rows, k)
+        indices, similarities = np.empty((len(rows), k), np.int32), np.empty((len(rows), k), np.float32)
+        full = ~short
+        indices[full], similarities[full] = ranked_neighbours(found[full], cosines[full], rows[full], k)
+        blocks = list(_exactly(self._near, rows[short], k, silent))
+        indices[short] = np.concatenate([block for block, _ in blocks])
+        similarities[short] = np.concatenate([block for _, block in blocks])
+        return indices, similarities
 
 
-def _probe_enough(index: Any, near: Float32s, sample: Int64s, true: Int32s, report: Report) -> float:
-    """Let a search look into as few lists as find `LEAST_RECALL` of the true neighbours of the sample."""
-    index.nprobe = min(_FIRST_PROBES, index.nlist)
-    while True:
-        report(0, len(near))
-        found, _ = _search(index, near, sample, true.shape[1])
-        shared = [np.isin(row, wanted).sum() for row, wanted in zip(found, true, strict=True)]
-        recall = float(np.sum(shared)) / max(true.size, 1)
-        if recall >= LEAST_RECALL or index.nprobe == index.nlist:
-            return recall
-        index.nprobe = min(math.ceil(index.nprobe * _MORE_PROBES), index.nlist)
-
-
-def _search(index: Any, near: Float32s, rows: Int64s, k: int) -> tuple[Int32s, Float32s]:
-    """Look for the neighbours of some rows in the lists; exactly, where those lists hold too few rows."""
-    cosines, found = index.search(near[rows], k + 1)
-    short = (found < 0).any(axis=1)
-    if not short.any():
-        return ranked_neighbours(found, cosines, rows, k)
-    indices, similarities = np.empty((len(rows), k), np.int32), np.empty((len(rows), k), np.float32)
-    indices[short], similarities[short] = _exact_neighbours(near, rows[short], k)
-    full = ~short
-    indices[full], similarities[full] = ranked_neighbours(found[full], cosines[full], rows[full], k)
-    return indices, similarities
-
-
-def _exact_neighbours(near: Float32s, rows: Int64s, k: int) -> tuple[Int32s, Float32s]:
+def _exactly(near: Float32s, rows: Int64s, k: int, report: Report) -> Iterator[tuple[Int32s, Float32s]]:
+    """Compare some rows with all others, block by block."""
     everything = np.broadcast_to(np.arange(len(near)), (_EXACT_BLOCK_ROWS, len(near)))
-    indices, similarities = np.empty((len(rows), k), np.int32), np.empty((len(rows), k), np.float32)
     for start in range(0, len(rows), _EXACT_BLOCK_ROWS):
-        block = slice(start, min(start + _EXACT_BLOCK_ROWS, len(rows)))
-        found = everything[: block.stop - block.start]
-        indices[block], similarities[block] = ranked_neighbours(
-            found, near[rows[block]] @ near.T, rows[block], k
-        )
-    return indices, similarities
+        report(0, len(near))
+        block = rows[start : start + _EXACT_BLOCK_ROWS]
+        yield ranked_neighbours(everything[: len(block)], near[block] @ near.T, block, k)

@@ -24,6 +24,7 @@ def in_small_blocks(monkeypatch, numbers):
     monkeypatch.setattr(neighbour_search, "_BLOCK_BYTES", 8 * numbers)
     monkeypatch.setattr(neighbour_search, "_WHOLE_ROWS", 0)
     monkeypatch.setattr(neighbour_search, "_CACHED_BYTES", 3 * numbers)
+    monkeypatch.setattr(neighbour_search, "_SHARED_BYTES", 6 * numbers)
 
 
 @given(vectors=crowded_rows(), k=st.integers(1, 9), center=st.booleans())

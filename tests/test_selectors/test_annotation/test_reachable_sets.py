@@ -7,8 +7,9 @@ from hypothesis import strategies as st
 from scipy.sparse import csr_array
 
 from kshot.selectors import knn_graph
+from kshot.selectors.annotation import reachable_sets
 from kshot.selectors.annotation.cascade import activation_probabilities
-from kshot.selectors.annotation.reachable_sets import ReachableSetSampler, _KeySet, joined
+from kshot.selectors.annotation.reachable_sets import ReachableSetSampler, _KeySet, _Marks, joined
 from tests.oracles import influence, reach, simulated_cascade
 from tests.test_selectors.test_annotation.graphs import random_rows
 
@@ -75,7 +76,7 @@ def test_along_certain_edges_a_set_is_all_that_reach_its_row(data, n):
     for i, j, _ in certain:
         predecessors.setdefault(j, []).append(i)
     expected = {tuple(sorted(reach(predecessors, row))) for row in range(n)}
-    found = {tuple(members) for members in as_lists(draw([*certain, *never], n, 600))}
+    found = {tuple(sorted(members)) for members in as_lists(draw([*certain, *never], n, 600))}
     assert found == expected
 
 
@@ -115,22 +116,34 @@ def test_sets_by_member_are_members_by_set_turned_round():
     assert sets.hit_by(chosen).tolist() == [2 in members or 9 in members for members in lists]
 
 
+@pytest.mark.parametrize("make", [_KeySet, lambda expected: _Marks(3_000)])
 @given(
-    batches=st.lists(st.sets(st.integers(0, 2**40) | st.integers(0, 200), max_size=60), max_size=12),
+    batches=st.lists(st.lists(st.integers(0, 2_999) | st.integers(0, 40), max_size=60), max_size=12),
     expected=st.integers(0, 40),
 )
-def test_a_key_is_new_once(batches, expected):
+def test_a_key_is_new_once(make, batches, expected):
     present: set[int] = set()
-    keys = _KeySet(expected)
+    keys = make(expected)
     for batch in batches:
-        added = np.array(sorted(batch), np.uint64)
-        assert keys.add(added).tolist() == [key not in present for key in added.tolist()]
-        present |= batch
+        new = keys.add(np.array(batch, np.int64))
+        # Of equal ones the last counts.
+        assert new.tolist() == [
+            key not in present and key not in batch[place + 1 :] for place, key in enumerate(batch)
+        ]
+        present |= set(batch)
 
 
 def test_a_full_table_grows():
     keys = _KeySet(1)
     for start in range(0, 100_000, 10_000):
-        added = np.arange(start, start + 10_000, dtype=np.uint64) * np.uint64(155_000)
+        added = np.arange(start, start + 10_000) * 155_000
         assert keys.add(added).all()
         assert not keys.add(added).any()
+
+
+def test_marked_and_hashed_keys_give_the_same_sets(monkeypatch):
+    marked = draw(EDGES, 12, 2_000, seed=9)
+    monkeypatch.setattr(reachable_sets, "_MARKED_KEYS", 0)
+    hashed = draw(EDGES, 12, 2_000, seed=9)
+    assert as_lists(marked) == as_lists(hashed)
+    assert all(len(set(members)) == len(members) for members in as_lists(marked))

@@ -1,6 +1,8 @@
 """Exact nearest neighbours of every row: products block by block, and the k best of each row."""
 
+import os
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -19,6 +21,7 @@ _SCALE = 2.0**12
 """Rows of this length have products in steps."""
 _BLOCK_BYTES = 1 << 25
 _CACHED_BYTES = 1 << 19
+_SHARED_BYTES = 1 << 23
 _WHOLE_ROWS = 4_096
 """Rows up to which all similarities, 128 MB, are computed at once."""
 
@@ -211,11 +214,21 @@ def _nearest_of_all(products: Float64s, first: int, k: int) -> tuple[Int32s, Flo
     similarities = np.empty((len(products), k), np.float32)
     everything = np.arange(products.shape[1])
     step = max(1, _CACHED_BYTES // (8 * max(products.shape[1], 1)))
-    for start in range(0, len(products), step):
+
+    def choose(start: int) -> None:
         keys = _keys(products[start : start + step], everything)
         own = np.arange(len(keys))
         keys[own, own + (first + start)] = np.inf
         indices[start : start + step], similarities[start : start + step] = _nearest(keys, k)
+
+    starts = range(0, len(products), step)
+    if products.nbytes < _SHARED_BYTES:
+        for start in starts:
+            choose(start)
+    else:
+        # NumPy lets other threads run while it rounds and partitions, which takes as long as the products.
+        with ThreadPoolExecutor(os.cpu_count()) as threads:
+            list(threads.map(choose, starts))
     return indices, similarities
 
 

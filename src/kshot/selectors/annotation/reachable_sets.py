@@ -2,20 +2,16 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TypeAlias
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy.sparse import csc_array, csr_array
 
 from kshot.arrays import Bools, Float32s, Int64s
 from kshot.selectors.annotation.neighbour_graph import Int32s
 
-_UInt64s: TypeAlias = NDArray[np.uint64]
-
-_MARKED_KEYS = 1 << 26
-"""Keys up to which each has a mark of its own, 64 MB; beyond, those present are hashed."""
-_EMPTY = np.uint64(0xFFFF_FFFF_FFFF_FFFF)
+_MARKED_KEYS = 1 << 24
+"""Keys up to which each has a mark of its own, 80 MB in all; beyond, those present are hashed."""
+_EMPTY = np.int64(-1)
 _GOLDEN = np.uint64(0x9E37_79B9_7F4A_7C15)
 """2 ** 64 over the golden ratio: products with it spread consecutive numbers evenly (Fibonacci hashing)."""
 
@@ -29,7 +25,7 @@ class ReachableSets:
     offsets : int64 array, shape (t + 1,)
         Set i has the members ``offsets[i]:offsets[i + 1]``, at least one.
     members : int32 array, shape (offsets[-1],)
-        Ascending within a set.
+        In the order in which they were found.
     """
 
     offsets: Int64s
@@ -99,39 +95,34 @@ class ReachableSetSampler:
 
     def draw(self, count: int, rng: np.random.Generator) -> ReachableSets:
         """Draw ``count`` independent sets, each from a row drawn uniformly."""
-        n = np.uint64(self.n)
-        # A member of a set is a key: the set's number times n, plus the row.
-        base = np.arange(count, dtype=np.uint64) * n
-        newest = base + rng.integers(0, self.n, count).astype(np.uint64)
+        sets: Int64s = np.arange(count)
+        rows: Int64s = rng.integers(0, self.n, count)
         seen = _Marks(count * self.n) if count * self.n <= _MARKED_KEYS else _KeySet(4 * count)
-        seen.add(newest)
-        rounds = [newest]
-        while len(newest):
-            reached = self._reached_from(newest, rng)
-            newest = reached[seen.add(reached)]
-            rounds.append(newest)
-        keys = np.concatenate(rounds)
-        keys.sort()
-        offsets = np.append(np.searchsorted(keys, base), len(keys)).astype(np.int64)
-        members = (keys - np.repeat(base, np.diff(offsets))).astype(np.int32)
-        return ReachableSets(offsets, members)
+        seen.add(sets * self.n + rows)
+        rounds = [(sets, rows)]
+        while len(rows):
+            edges, owner = self._edges_to(rows, rng)
+            sets, rows = sets[owner], self._sources[edges].astype(np.int64)
+            new = np.flatnonzero(seen.add(sets * self.n + rows))
+            sets, rows = sets[new], rows[new]
+            rounds.append((sets, rows))
+        of_set, members = (np.concatenate(parts) for parts in zip(*rounds, strict=True))
+        # A stable sort of numbers of 16 bits takes them digit by digit.
+        order = np.argsort(of_set.astype(np.min_scalar_type(count)), kind="stable")
+        offsets = np.concatenate([np.zeros(1, np.int64), np.cumsum(np.bincount(of_set, minlength=count))])
+        return ReachableSets(offsets, members[order].astype(np.int32))
 
-    def _reached_from(self, newest: _UInt64s, rng: np.random.Generator) -> _UInt64s:
-        """Go back along the edges that are there; keys ascending and distinct."""
-        rows = (newest % np.uint64(self.n)).astype(np.int64)
+    def _edges_to(self, rows: Int64s, rng: np.random.Generator) -> tuple[Int64s, Int64s]:
+        """Toss a coin for every edge to some rows; return those that are there, and where each leads to."""
         degrees = self._degrees[rows]
         ends = np.cumsum(degrees)
         coins = rng.random(int(ends[-1]), np.float32)
         # Most coins decide without a look at the edge.
         tossed = np.flatnonzero(coins < self._largest)
-        owner = np.repeat(np.arange(len(rows), dtype=np.int32), degrees)[tossed]
+        owner = np.repeat(np.arange(len(rows)), degrees)[tossed]
         edges = tossed + (self._ends[rows] - ends)[owner]
         there = np.flatnonzero(coins[tossed] < self._probabilities[edges])
-        keys = (newest - rows.astype(np.uint64))[owner[there]]
-        keys += self._sources[edges[there]].astype(np.uint64)
-        keys.sort()
-        distinct: _UInt64s = keys[np.append(True, keys[1:] != keys[:-1])] if len(keys) else keys
-        return distinct
+        return edges[there], owner[there]
 
 
 class _Marks:
@@ -139,12 +130,15 @@ class _Marks:
 
     def __init__(self, size: int) -> None:
         self._marks: Bools = np.zeros(size, np.bool_)
+        self._claims = np.empty(size, np.int32)
 
-    def add(self, keys: _UInt64s) -> Bools:
-        """Add distinct keys and tell which of them are new."""
-        places = keys.astype(np.int64)
-        new = ~self._marks[places]
-        self._marks[places] = True
+    def add(self, keys: Int64s) -> Bools:
+        """Add keys and tell which of them are new: of equal ones, the last."""
+        new = ~self._marks[keys]
+        self._marks[keys] = True
+        claims = np.arange(len(keys), dtype=np.int32)
+        self._claims[keys] = claims
+        new &= self._claims[keys] == claims
         return new
 
 
@@ -154,10 +148,11 @@ class _KeySet:
     def __init__(self, expected: int) -> None:
         self._bits = max(10, (2 * expected - 1).bit_length())
         self._count = 0
-        self._table: _UInt64s = np.full(1 << self._bits, _EMPTY)
+        self._table: Int64s = np.full(1 << self._bits, _EMPTY)
+        self._claims = np.empty(1 << self._bits, np.int32)
 
-    def add(self, keys: _UInt64s) -> Bools:
-        """Add distinct keys and tell which of them are new."""
+    def add(self, keys: Int64s) -> Bools:
+        """Add keys and tell which of them are new: of equal ones, the last."""
         if 2 * (self._count + len(keys)) > len(self._table):
             self._grow(self._count + len(keys))
         new = self._place(keys)
@@ -168,21 +163,22 @@ class _KeySet:
         present = self._table[self._table != _EMPTY]
         self._bits = (4 * count - 1).bit_length()
         self._table = np.full(1 << self._bits, _EMPTY)
+        self._claims = np.empty(1 << self._bits, np.int32)
         self._place(present)
 
-    def _place(self, keys: _UInt64s) -> Bools:
-        table, mask = self._table, np.uint64(len(self._table) - 1)
+    def _place(self, keys: Int64s) -> Bools:
+        table, claims, mask = self._table, self._claims, len(self._table) - 1
         new = np.zeros(len(keys), np.bool_)
-        slots = (keys * _GOLDEN) >> np.uint64(64 - self._bits)
-        left = np.arange(len(keys))
+        slots = ((keys.astype(np.uint64) * _GOLDEN) >> np.uint64(64 - self._bits)).astype(np.int64)
+        left = np.arange(len(keys), dtype=np.int32)
         while len(left):
             wanted = keys[left]
             found = table[slots]
-            free = found == _EMPTY
-            # Of several keys that find the same slot free the last stays; the others look at the next slot.
+            free = np.flatnonzero(found == _EMPTY)
+            # Of several that find the same slot free the last stays; other keys look at the next slot.
             table[slots[free]] = wanted[free]
-            placed = free & (table[slots] == wanted)
-            new[left[placed]] = True
-            on = ~(placed | (found == wanted))
-            left, slots = left[on], (slots[on] + np.uint64(1)) & mask
+            claims[slots[free]] = left[free]
+            new[left[free]] = claims[slots[free]] == left[free]
+            on = np.flatnonzero(table[slots] != wanted)
+            left, slots = left[on], (slots[on] + 1) & mask
         return new
