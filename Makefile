@@ -6,10 +6,12 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 export HF_HUB_OFFLINE ?= 1
 
-EXTRAS := server,embedded,tokenizers,tiktoken,parquet,plots,postgres
+EXTRAS := server,embedded,scorer,tokenizers,tiktoken,parquet,plots,postgres
 STAMP := $(VENV)/.installed
+VLLM_VENV ?= .venv-vllm
+VLLM_STAMP := $(VLLM_VENV)/.installed
 
-.PHONY: help install demo serve test test-fast test-full check format bench clean
+.PHONY: help install vllm demo serve test test-fast test-full test-vllm check format bench clean
 
 help: ## List these commands.
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -20,6 +22,13 @@ $(STAMP): pyproject.toml scripts/install
 
 install: $(STAMP) ## Make .venv with everything the server and the tests need.
 
+$(VLLM_STAMP): scripts/install_vllm
+	scripts/install_vllm "$(PYTHON)" "$(VLLM_VENV)"
+	@touch $(VLLM_STAMP)
+
+vllm: install $(VLLM_STAMP) ## Make .venv-vllm with vLLM for the CPU, and the small model that the tests serve with it.
+	$(BIN)/python scripts/make_smollm2.py
+
 demo: install ## Start a server, ingest example tickets, compare two methods, print a prompt.
 	$(BIN)/kshot demo
 
@@ -27,13 +36,16 @@ serve: install ## Run the server on http://127.0.0.1:8080, data in ./kshot-data.
 	$(BIN)/kshot serve
 
 test: install check ## All tests at CI counts: fast, slow, real components. Under 40 minutes.
-	$(BIN)/pytest -n 0 -m "" -q --hypothesis-profile=ci
+	$(BIN)/pytest -n 0 -m "not vllm" -q --hypothesis-profile=ci
 
 test-fast: install ## The fast tier alone, as plain `pytest` runs it.
 	$(BIN)/pytest -q
 
 test-full: install check ## All tests with the full counts of the crash and statistics tests.
-	KSHOT_TEST_FULL=1 $(BIN)/pytest -n 0 -m "" -q --hypothesis-profile=ci
+	KSHOT_TEST_FULL=1 $(BIN)/pytest -n 0 -m "not vllm" -q --hypothesis-profile=ci
+
+test-vllm: vllm ## The tests against a real vLLM on this machine's CPU.
+	$(BIN)/pytest -n 0 -m vllm -q --hypothesis-profile=ci
 
 check: install ## Formatting, lint, types, layers.
 	$(BIN)/ruff format --check src tests benchmarks

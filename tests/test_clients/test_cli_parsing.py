@@ -61,9 +61,10 @@ def test_the_commands_are_these():
         "pool ls",
         "pool stats",
         "pool tune",
+        "score",
+        "scorer start",
         "select",
         "selectors",
-        "score",
         "serve",
     ]
 

@@ -18,6 +18,7 @@ from kshot.clients.cli import (
     plans,
     pools,
     score,
+    scorer,
     selections,
     serve,
     tune,
@@ -110,6 +111,7 @@ tune.register(pools.app)
 app.add_typer(pools.app, name="pool")
 gaps.register(pools.app)
 app.add_typer(plans.app, name="plan")
+app.add_typer(scorer.app, name="scorer")
 ingest.register(app)
 selections.register(app)
 score.register(app)
