@@ -67,8 +67,12 @@ def build_graph(
     near = units.astype(np.float32)
     del units
     n, k = len(near), min(spec.n_neighbors, len(near) - 1)
-    lists = _Lists(near)
-    sample = np.sort(np.random.default_rng(_SEED).permutation(n)[:SAMPLED_ROWS])
+    order = np.random.default_rng(_SEED).permutation(n)
+    sampled = min(SAMPLED_ROWS, n // 4 + 1)
+    # Not of the rows that the lists are made for: those find more than others.
+    sample, others = np.sort(order[:sampled]), order[sampled:]
+    report(0, n)
+    lists = _Lists(near, others)
     true = np.concatenate([found for found, _ in _exactly(near, sample, k, report)])
     recall = lists.probe_enough(sample, true, report)
     indices, similarities = np.empty((n, k), np.int32), np.empty((n, k), np.float32)
@@ -80,13 +84,13 @@ def build_graph(
 
 
 class _Lists:
-    """Rows divided into lists around centroids that a sample of them is clustered to.
+    """Rows divided into lists around centroids that some of the training rows are clustered to.
 
     Where the dimension allows it, lists hold 4-bit codes of pairs of dimensions, a sixteenth of the vectors,
     and more rows than wanted are kept of a scan, whose vectors then decide.
     """
 
-    def __init__(self, near: Float32s) -> None:
+    def __init__(self, near: Float32s, training: Int64s) -> None:
         n, dimension = near.shape
         count = max(1, n // _ROWS_PER_LIST)
         centroids = faiss.IndexFlatIP(dimension)
@@ -106,8 +110,8 @@ class _Lists:
         lists.cp.spherical = True
         # faiss would warn of few rows; the recall that comes of it is measured.
         lists.cp.min_points_per_centroid = 1
-        rows = np.random.default_rng(_SEED).permutation(n)[: count * _TRAINING_ROWS_PER_LIST]
-        self._index.train(np.ascontiguousarray(near[np.sort(rows)]))
+        rows = np.sort(training[: count * _TRAINING_ROWS_PER_LIST])
+        self._index.train(np.ascontiguousarray(near[rows]))
         self._index.add(near)
         self._lists: Any = lists
         lists.nprobe = min(_FIRST_PROBES, lists.nlist)
