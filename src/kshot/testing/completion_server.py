@@ -18,7 +18,7 @@ from kshot.testing.bigram import BigramModel
 from kshot.testing.completion_wire import Answerer, Refused, Request, as_json, parse_request
 from kshot.testing.faults import Faults
 from kshot.testing.prefix_cache import PrefixCache
-from kshot.testing.toy_tokenizer import ToyTokenizer
+from kshot.testing.toy_tokenizer import VOCABULARY_SIZE, ToyTokenizer
 
 _MAX_PROMPTS = 1024
 _START_S = 20.0
@@ -221,6 +221,8 @@ class ToyCompletionServer:
         if self.faults.no_tokenizer:
             return _error(404, "Not Found")
         body = await http.json()
+        if not all(0 <= token < VOCABULARY_SIZE for token in body["tokens"]):
+            return _error(400, "a token id is out of vocabulary")
         return JSONResponse({"prompt": self.tokenizer.decode(body["tokens"])})
 
     async def _health(self, http: HttpRequest) -> Response:

@@ -132,6 +132,24 @@ class Generated:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Canary:
+    """One check of a back end.
+
+    Attributes
+    ----------
+    name : str
+        ``C1`` to ``C8``.
+    passed : bool
+    detail : str
+        What was found; quotes no text.
+    """
+
+    name: str
+    passed: bool
+    detail: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Capabilities:
     """What a back end can do, found out by asking it.
 
@@ -149,6 +167,10 @@ class Capabilities:
         By how much equal requests differ, per token.
     refusals : tuple of str
         Why a mode, or everything, is refused.
+    canaries : tuple of Canary
+        What was checked, where that was possible.
+    nondeterministic : bool
+        Equal requests differ by more than rounding explains.
     """
 
     backend: str
@@ -158,14 +180,18 @@ class Capabilities:
     modes: tuple[ScoringMode, ...]
     tolerance_nats: float
     refusals: tuple[str, ...] = ()
+    canaries: tuple[Canary, ...] = ()
+    nondeterministic: bool = False
 
 
 class Scorer(Protocol):
     """Gives log-likelihoods.
 
     One instance serves a whole process. Its methods are coroutines of one event loop; they may be called
-    concurrently and share the limits on what is in flight. Results do not depend on the order or the grouping
-    of a batch, but for the model's own noise (`Capabilities.tolerance_nats`).
+    concurrently and share the limits on what is in flight. Results do not depend on the order of a batch or
+    on what else is in it, but for the model's own noise (`Capabilities.tolerance_nats`), and but for tokens
+    that straddle the border of context and completion: how many of them count as the completion's is decided
+    for all completions of a context in the batch together (`Boundary.JOINT`). Ask for these in one batch.
 
     A back end that cannot be trusted raises `ScorerUnavailable` rather than return wrong numbers; a pair that
     cannot be scored comes back as `NotScored` and stops no other.

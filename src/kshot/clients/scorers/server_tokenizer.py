@@ -1,0 +1,93 @@
+"""The tokenizer of a completion server, asked over HTTP, or a local one in its place."""
+
+import asyncio
+from collections import OrderedDict
+
+from kshot.clients.scorers.base import Tokens
+from kshot.clients.scorers.endpoint import Broke, Endpoint, Rejected
+from kshot.clients.scorers.tokenization import (
+    Decode,
+    Encode,
+    LocalTokenizer,
+    TokenizerAnswer,
+    TokenizerCall,
+    answer_locally,
+)
+from kshot.errors import ScorerUnavailable
+
+_REMEMBERED = 4096
+
+
+class ServerTokenizer:
+    """Answers calls of tokenizer flows; remembers recent texts.
+
+    Parameters
+    ----------
+    endpoint : Endpoint
+    local : LocalTokenizer or None
+        Asked instead of the server where it is given; must be the model's own.
+    """
+
+    def __init__(self, endpoint: Endpoint, local: LocalTokenizer | None = None) -> None:
+        self._endpoint = endpoint
+        self._local = local
+        self._recent: OrderedDict[TokenizerCall, TokenizerAnswer] = OrderedDict()
+
+    async def is_there(self) -> bool:
+        """Say whether there is anything to ask."""
+        if self._local is not None:
+            return True
+        try:
+            await self._ask(Encode("a"))
+            await self._ask(Decode((1,)))
+        except ScorerUnavailable as error:
+            if isinstance(error.__cause__, Rejected):
+                return False
+            raise
+        return True
+
+    def forget(self) -> None:
+        """Forget what was remembered: the model may be another one."""
+        self._recent.clear()
+
+    async def answer(self, calls: list[TokenizerCall]) -> list[TokenizerAnswer]:
+        """Answer calls, in their order.
+
+        Raises
+        ------
+        NotAnswered, ScorerUnavailable
+            The server does not answer, or not in the known form.
+        """
+        missing = [call for call in dict.fromkeys(calls) if call not in self._recent]
+        known = {call: self._recent[call] for call in calls if call in self._recent}
+        if self._local is not None:
+            fresh = [answer_locally(self._local, call) for call in missing]
+        else:
+            fresh = list(await asyncio.gather(*map(self._ask, missing)))
+        known.update(zip(missing, fresh, strict=True))
+        for call, answer in known.items():
+            self._recent[call] = answer
+            self._recent.move_to_end(call)
+        while len(self._recent) > _REMEMBERED:
+            self._recent.popitem(last=False)
+        return [known[call] for call in calls]
+
+    async def _ask(self, call: TokenizerCall) -> TokenizerAnswer:
+        try:
+            if isinstance(call, Encode):
+                body = {"prompt": call.text, "add_special_tokens": call.special}
+                return _ids((await self._endpoint.post("/tokenize", body))["tokens"])
+            text = (await self._endpoint.post("/detokenize", {"tokens": list(call.ids)}))["prompt"]
+            if isinstance(text, str):
+                return text
+        except (Rejected, Broke) as error:
+            raise ScorerUnavailable(f"the scorer's tokenizer refuses: {error}") from error
+        except (TypeError, KeyError):
+            pass
+        raise ScorerUnavailable("the scorer's tokenizer answers in no known form")
+
+
+def _ids(tokens: list[int]) -> Tokens:
+    if not all(isinstance(token, int) for token in tokens):
+        raise TypeError
+    return tuple(tokens)
