@@ -137,10 +137,11 @@ def draw(result: dict[str, Any], path: Path) -> None:
     figure, axes = plt.subplots(1, 2, figsize=(11, 4.5), sharey=True)
     for axis, what, label in zip(axes, ("rows", "k"), ("rows of the pool (k = 8)", "k"), strict=True):
         places = [int(place) for place in result[what]]
-        for name in next(iter(result[what].values())):
-            axis.plot(
-                places, [times[name] for times in result[what].values()], marker="o", ms=3, lw=1, label=name
-            )
+        for number, name in enumerate(next(iter(result[what].values()))):
+            # Ten colours, then the same ones dashed.
+            style = {"color": f"C{number % 10}", "ls": "-" if number < 10 else "--"}
+            times = [taken[name] for taken in result[what].values()]
+            axis.plot(places, times, marker="o", ms=3, lw=1, label=name, **style)
         axis.set(xscale="log", yscale="log", xlabel=label)
         axis.grid(which="both", lw=0.3)
     axes[0].set_ylabel("ms per selection without embedding, p50")
