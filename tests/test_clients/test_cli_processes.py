@@ -172,11 +172,17 @@ def test_serve_hands_its_options_on(monkeypatch):
         "debug",
         "--log-format",
         "console",
+        "--scorer-url",
+        "http://127.0.0.1:9",
     )
     Run("serve", "--json")
+    url = "http://127.0.0.1:9"
     assert calls == [
-        ("::1", 7, Path("d"), {"log_level": "debug", "log_format": "console", "as_json": False}),
-        (None, None, None, {"log_level": None, "log_format": None, "as_json": True}),
+        (
+            *("::1", 7, Path("d")),
+            {"scorer_url": url, "log_level": "debug", "log_format": "console", "as_json": False},
+        ),
+        (None, None, None, {"scorer_url": None, "log_level": None, "log_format": None, "as_json": True}),
     ]
 
 
