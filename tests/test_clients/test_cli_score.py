@@ -191,11 +191,11 @@ def test_without_a_scorer_the_command_says_what_to_do(tmp_path):
 
 def test_the_doctor_looks_at_the_scorer(scoring_url):
     run = Run("doctor", "--url", scoring_url, "--json")
-    (found,) = (one for one in run.json["checks"] if one["name"] == "scorer")
-    assert found == {"name": "scorer", "outcome": "ok", "detail": "closed-form bytes: echo, trie"}
+    (found,) = (one for one in run.json["checks"] if one["name"] == "likelihoods")
+    assert found == {"name": "likelihoods", "outcome": "ok", "detail": "closed-form bytes: echo, trie"}
 
 
 def test_the_doctor_skips_a_scorer_that_nobody_configured(url):
     run = Run("doctor", "--url", url, "--json")
-    (found,) = (one for one in run.json["checks"] if one["name"] == "scorer")
+    (found,) = (one for one in run.json["checks"] if one["name"] == "likelihoods")
     assert found["outcome"] == "skipped"

@@ -155,13 +155,13 @@ def _scorer(client: Client) -> Check:
     try:
         info = client.scorer()
     except KshotError as error:
-        return Check("scorer", Outcome.FAILED, error.message)
+        return Check("likelihoods", Outcome.FAILED, error.message)
     if info.state == "none":
-        return Check("scorer", Outcome.SKIPPED, "none is configured; kshot serve --scorer-url URL")
+        return Check("likelihoods", Outcome.SKIPPED, "none is configured; kshot serve --scorer-url URL")
     if info.state != "ok":
-        return Check("scorer", Outcome.FAILED, info.state if info.detail is None else info.detail)
+        return Check("likelihoods", Outcome.FAILED, info.state if info.detail is None else info.detail)
     without = "".join(f"; without {reason}" for reason in info.refusals)
-    return Check("scorer", Outcome.OK, f"{info.backend} {info.model}: {', '.join(info.modes)}{without}")
+    return Check("likelihoods", Outcome.OK, f"{info.backend} {info.model}: {', '.join(info.modes)}{without}")
 
 
 def _model() -> Check:
