@@ -103,6 +103,14 @@ def test_equal_rows_are_each_others_neighbours_in_row_order(vectors):
     assert graph.indices.tolist() == twins
 
 
+def test_any_of_many_equal_rows_is_as_good(vectors):
+    crowd = np.repeat(vectors[:8], 250, axis=0)
+    graph = build_graph(crowd, GraphSpec(20, center=True), exact_rows=0)
+    assert (graph.indices // 250 == np.arange(2_000)[:, None] // 250).all()
+    assert graph.recall == 1
+    assert graph.similarities == pytest.approx(1)
+
+
 def test_more_neighbours_than_rows_are_all_of_them(vectors):
     graph = build_graph(vectors[:40], GraphSpec(99, center=True), exact_rows=0)
     assert graph.indices.shape == (40, 39)

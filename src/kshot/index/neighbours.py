@@ -30,6 +30,8 @@ _TRAINING_ROUNDS = 5
 _FIRST_PROBES = 8
 _MORE_PROBES = 1.25
 _FIRST_KEPT = 2
+_ROUNDING = 1e-6
+"""Difference of two float32 sums of the same products."""
 _BLOCK_ROWS = 2_048
 _EXACT_BLOCK_ROWS = 32
 
@@ -54,8 +56,8 @@ def build_graph(
     Returns
     -------
     NeighbourGraph
-        ``recall`` is that of the sample. Similarities are exact to float32 rounding where not every row was
-        compared, and equal rows then need not tie exactly.
+        ``recall`` is that of the sample. Where not every row was compared, similarities are exact to float32
+        rounding, and of more equally similar rows than wanted any may be among the neighbours.
 
     Notes
     -----
@@ -73,7 +75,7 @@ def build_graph(
     sample, others = np.sort(order[:sampled]), order[sampled:]
     report(0, n)
     lists = _Lists(near, others)
-    true = np.concatenate([found for found, _ in _exactly(near, sample, k, report)])
+    true = np.concatenate([cosines for _, cosines in _exactly(near, sample, k, report)])
     recall = lists.probe_enough(sample, true, report)
     indices, similarities = np.empty((n, k), np.int32), np.empty((n, k), np.float32)
     for start in range(0, n, _BLOCK_ROWS):
@@ -116,13 +118,16 @@ class _Lists:
         self._lists: Any = lists
         lists.nprobe = min(_FIRST_PROBES, lists.nlist)
 
-    def probe_enough(self, sample: Int64s, true: Int32s, report: Report) -> float:
-        """Let a search look at as much as it takes to find `LEAST_RECALL` of the sample's true neighbours."""
+    def probe_enough(self, sample: Int64s, true: Float32s, report: Report) -> float:
+        """Let a search look at as much as it takes to find `LEAST_RECALL` of the sample's true neighbours.
+
+        A neighbour as similar as the last true one, which ``true`` ends with, is as good as that.
+        """
         k = true.shape[1]
         while True:
             report(0, len(self._near))
-            found, _ = self.search(sample, k)
-            shares = [np.isin(row, wanted).mean() for row, wanted in zip(found, true, strict=True)]
+            _, found = self.search(sample, k)
+            shares = (found >= true[:, -1:] - _ROUNDING).mean(axis=1)
             recall = float(np.mean(shares))
             doubt = 2 * float(np.std(shares)) / len(shares) ** 0.5
             if recall - doubt >= LEAST_RECALL or not self._look_further(k):

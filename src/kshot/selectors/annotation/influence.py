@@ -60,8 +60,8 @@ def maximise_influence(
     Picks
         ``gains``: rows that each pick activates in addition, estimated from the sample that it was chosen
         by. Diagnostics: ``influence``, rows activated by all picks and labelled rows, themselves included,
-        estimated from a second sample that the picks do not depend on, so that it is not flattered by the
-        choice; ``standard_error`` of that; ``sets`` in each sample; and ``guarantee``, the share of the best
+        estimated from a second sample that no pick was chosen by, so that it is not flattered by the choice;
+        ``standard_error`` of that; ``sets`` in each sample; and ``guarantee``, the share of the best
         possible additional influence that the picks have at least, with probability 0.99.
 
     Notes
