@@ -50,6 +50,12 @@ def the_plan(data: Path) -> str:
     return str(plan["id"])
 
 
+def test_a_plan_that_asks_a_scorer_says_how_to_get_one(data):
+    run = Run("plan", "create", "tickets", "-b", "1", "--ask-scorer", "--method", "vote_k", "--data", data)
+    assert run.code == 1
+    assert "no scorer is configured" in run.err
+
+
 def test_a_plan_is_made_and_shown(data):
     run = Run("plan", "create", "tickets", "--budget", "12", "--data", data)
     assert run.code == 0

@@ -2,6 +2,7 @@
 
 import asyncio
 from dataclasses import replace
+from itertools import pairwise
 
 import numpy as np
 
@@ -29,13 +30,14 @@ def nats_of(before: int, token: int) -> float:
     return -np.inf if token == ord("Z") else -((3 * before + 5 * token) % 17 + 1) / 8
 
 
+def state_of(context) -> int:
+    """Return what the model remembers of a context, all of which counts."""
+    return sum(ids_of(context)) % 251
+
+
 def path_nats(context, completion) -> list[float]:
-    tokens = ids_of(context) or [0]
-    found = []
-    for token in ids_of(completion):
-        found.append(nats_of(tokens[-1], token))
-        tokens.append(token)
-    return found
+    before = [state_of(context), *ids_of(completion)]
+    return [nats_of(*pair) for pair in pairwise(before)]
 
 
 class ClosedFormScorer:
@@ -107,7 +109,7 @@ class ClosedFormScorer:
     async def label_logprobs(self, prompts, label_token_ids):
         await self._answering()
         self.prompts += prompts
-        return np.array([[nats_of(ids_of(one)[-1], label) for label in label_token_ids] for one in prompts])
+        return np.array([[nats_of(state_of(one), label) for label in label_token_ids] for one in prompts])
 
     async def greedy(self, prompts, max_tokens, stop="\n"):
         await self._answering()
@@ -120,15 +122,16 @@ class ClosedFormScorer:
 
 def greedy_of(prompt, max_tokens: int, stop: str = "\n") -> Generated:
     """Follow the likeliest of the letters, the lowest of equal ones, and the stop."""
-    tokens = ids_of(prompt)
+    before = state_of(prompt)
     total = 0.0
     answer: list[int] = []
     while len(answer) < max_tokens:
         choices = [*range(ord("a"), ord("z") + 1), ord(stop)]
-        best = max(choices, key=lambda token: nats_of(tokens[-1], token))
-        total += nats_of(tokens[-1], best)
+        values = [nats_of(before, token) for token in choices]
+        best = choices[values.index(max(values))]
+        total += max(values)
         answer.append(best)
-        tokens.append(best)
+        before = best
         if best == ord(stop):
             break
     return Generated(text=bytes(answer).decode(), tokens=len(answer), mean_nats=total / len(answer))

@@ -161,7 +161,7 @@ async def test_labels_are_asked_for_only_where_one_is_missing(scorer, store):
     scorer.prompts.clear()
     found = await cached.label_logprobs(prompts, labels)
     assert scorer.prompts == [prompts[0], prompts[2]]
-    assert found.tolist() == [[nats_of(last, label) for label in labels] for last in (98, 100, 2)]
+    assert found.tolist() == [[nats_of(last, label) for label in labels] for last in (97 + 98, 99 + 100, 3)]
     assert (await CachedScorer(scorer, store).label_logprobs(prompts, labels)).tolist() == found.tolist()
     assert len(scorer.prompts) == 2
     assert (await cached.label_logprobs([], labels)).shape == (0, 2)

@@ -78,6 +78,11 @@ class PlanRequest(Request):
     confidence_field: MetadataField | None = Field(
         default=None, description="how sure a model is of its answer; for `vote_k`, `least_confidence`, ..."
     )
+    confidence: Literal["scorer"] | None = Field(
+        default=None,
+        description="instead of `confidence_field`: `scorer` asks the server's language model about every "
+        "unlabelled example, with labelled ones as demonstrations",
+    )
     quality_field: MetadataField | None = Field(
         default=None, description="a number > 0: how good an example is; for `mig` and `dpp_diversity`"
     )
@@ -96,6 +101,8 @@ class PlanRequest(Request):
             raise ValueError("wants exactly one of budget and max_cost")
         if self.max_cost is not None and self.cost_field is None:
             raise ValueError("has max_cost, so it wants cost_field as well")
+        if self.confidence is not None and self.confidence_field is not None:
+            raise ValueError("wants at most one of confidence and confidence_field")
         return self
 
 
@@ -106,6 +113,18 @@ class GraphInfo(Reply):
     center: bool = Field(description="whether the mean of all rows was subtracted")
     exact: bool
     recall: float = Field(description="share of the true neighbours found; measured on a sample unless exact")
+
+
+class ConfidenceInfo(Reply):
+    """How confidences were asked for."""
+
+    model: str
+    fingerprint: str = Field(description="changes with everything that changes likelihoods")
+    measure: Literal["best_label", "greedy_answer"] = Field(
+        description="whose mean log-probability it is: the likeliest label's, or the model's own answer's"
+    )
+    labels: int | None = Field(description="labels that were compared; null for the model's own answer")
+    demonstrations: int = Field(description="of each prompt, at most: the nearest labelled examples")
 
 
 class StratumResult(Reply):
@@ -128,6 +147,7 @@ class PlanResult(Reply):
     cost: float | None = Field(description="of the planned examples; null without `cost_field`")
     strata: list[StratumResult] | None = None
     graph: GraphInfo | None = None
+    confidence: ConfidenceInfo | None = Field(default=None, description="of plans that ask the scorer")
     diagnostics: dict[str, Any] = Field(default={}, description="facts that the method reports about itself")
     notices: list[Notice] = []
     curve: BudgetCurve | None = None

@@ -85,6 +85,10 @@ def create(
         str | None,
         typer.Option(metavar="metadata.NAME", help="How sure a model is of its answer.", show_default=False),
     ] = None,
+    ask_scorer: Annotated[
+        bool,
+        typer.Option("--ask-scorer", help="Ask the server's language model for confidences instead."),
+    ] = False,
     tag_field: Annotated[
         str | None, typer.Option(metavar="FIELD", help="Tags, for `mig`.", show_default=False)
     ] = None,
@@ -117,6 +121,7 @@ def create(
         "cost_field": cost_field,
         "strata": None if strata is None else {"field": strata},
         "confidence_field": confidence_field,
+        "confidence": "scorer" if ask_scorer else None,
         "tag_field": tag_field,
     }
     with session.client() as client:

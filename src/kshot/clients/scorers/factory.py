@@ -38,8 +38,9 @@ def build_scorer(
     if kind == "vllm":
         if url is None:
             raise InvalidParameter("a scorer of kind vllm needs the URL of its server")
-        vllm = importlib.import_module("kshot.clients.scorers.vllm_http")
-        return cast("Scorer", vllm.VllmHttpScorer(url, model=model, api_key=api_key))
+        from kshot.clients.scorers.vllm_http import VllmHttpScorer  # noqa: PLC0415  (of this kind only)
+
+        return VllmHttpScorer(url, model=model, api_key=api_key)
     if kind == "transformers":
         if model is None:
             raise InvalidParameter("a scorer of kind transformers needs a model: a folder or a name")

@@ -50,12 +50,14 @@ def plan(
         Called with the plan as often as it is looked at.
     **options
         Other fields of `kshot.schemas.plans.PlanRequest`: ``cost_field``, ``default_cost``, ``filter``,
-        ``strata``, ``gaps``, ``confidence_field``, ``quality_field``, ``tag_field``, ``structures``,
-        ``curve``, ``seed``.
+        ``strata``, ``gaps``, ``confidence_field``, ``confidence``, ``quality_field``, ``tag_field``,
+        ``structures``, ``curve``, ``seed``. ``confidence="scorer"`` asks the server's language model.
 
     Raises
     ------
     PoolNotFound, UnknownSelector
+    ScorerUnavailable
+        Confidences are asked for, and there is no scorer that can be trusted.
     InvalidInput
         ``errors`` names the refused fields; or nothing is left to label.
     KshotError

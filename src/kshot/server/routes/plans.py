@@ -12,6 +12,7 @@ from kshot.errors import (
     IdempotencyConflict,
     PlanNotFound,
     PoolNotFound,
+    ScorerUnavailable,
 )
 from kshot.labelling import FORMATS
 from kshot.schemas.plans import PlanInfo, PlanList, PlannedList, PlannerList, PlanRequest
@@ -56,7 +57,7 @@ async def list_planners() -> Response:
     response_model=PlanInfo,
     **contract(
         body=PlanRequest,
-        problems=(PoolNotFound, EmbedderMismatch, DimensionMismatch, IdempotencyConflict),
+        problems=(PoolNotFound, EmbedderMismatch, DimensionMismatch, IdempotencyConflict, ScorerUnavailable),
     ),
 )
 async def create_plan(request: Request) -> Response:

@@ -73,13 +73,15 @@ class Services:
             count=metrics.scores_looked_up,
         )
         self.jobs = JobService(self.store, self._runner)
-        self.plans = PlanService(self.store, self.registry, self._runner, self.jobs, self.examples)
+        self.plans = PlanService(
+            self.store, self.registry, self._runner, self.jobs, self.examples, self.scoring
+        )
         self.tuning = Tuning(self.store, self.registry, self._runner, self.pools)
         self._kind_to_work: Mapping[str, Work] = {
             REEMBED: lambda _, pool_id, params, progress: reembedding.run(
                 pool_id, params["settings"], progress
             ),
-            PLAN: PlanWork(self.store, self.registry).run,
+            PLAN: PlanWork(self.store, self.registry, self.scoring).run,
             TUNE: lambda _, pool_id, params, progress: self.tuning.run(pool_id, params, progress),
         }
 

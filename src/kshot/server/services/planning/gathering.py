@@ -136,8 +136,15 @@ def complete(
 def _require(planner: Planner, request: PlanRequest, task: Task) -> None:
     """Refuse a request that does not name what its planner reads."""
     errors = []
-    if PlanFeature.CONFIDENCE in planner.needs and request.confidence_field is None:
-        errors.append(FieldError("/confidence_field", "is missing; the method goes by confidences"))
+    asked_for = request.confidence is not None
+    if PlanFeature.CONFIDENCE in planner.needs and request.confidence_field is None and not asked_for:
+        message = "is missing; the method goes by confidences, and `confidence` is not given either"
+        errors.append(FieldError("/confidence_field", message))
+    if asked_for and PlanFeature.CONFIDENCE not in planner.needs | planner.wants:
+        errors.append(FieldError("/confidence", "is given, but the method goes by no confidences"))
+    elif asked_for and not task.part.labelled.any():
+        message = "is given, but no labelled example takes part, of which the scorer's prompts are made"
+        errors.append(FieldError("/confidence", message))
     if PlanFeature.TAGS in planner.needs:
         if request.tag_field is None:
             errors.append(FieldError("/tag_field", "is missing; the method goes by tags"))

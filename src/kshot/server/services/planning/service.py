@@ -26,6 +26,7 @@ from kshot.server.services.planning.gathering import task_of
 from kshot.server.services.planning.work import planner_of
 from kshot.server.services.registry import PoolRegistry
 from kshot.server.services.runtime import PoolRuntime
+from kshot.server.services.scoring.service import ScoringService
 from kshot.server.validation import refusal
 
 MOST_CHOICES = 500
@@ -45,18 +46,22 @@ class PlanService:
         runner: JobRunner,
         jobs: JobService,
         examples: ExampleService,
+        scoring: ScoringService,
     ) -> None:
         self._store = store
         self._registry = registry
         self._runner = runner
         self._jobs = jobs
         self._examples = examples
+        self._scoring = scoring
 
     async def start(self, request: PlanRequest) -> PlanInfo:
         """Store the examples that come with a request and queue a job that plans."""
         runtime = self._registry.get(request.pool)
         runtime.check_embedder()
         planner_of(request)
+        if request.confidence is not None:
+            self._scoring.require()
         rows = await asyncio.to_thread(self._rows, runtime, request)
         if rows:
             await self._examples.upsert(

@@ -23,6 +23,7 @@ from kshot.selectors.annotation.base import Report
 from kshot.selectors.annotation.neighbour_graph import NeighbourGraph
 from kshot.server.logs import get_logger
 from kshot.server.planners_schema import build_planner
+from kshot.server.services.planning.confidence import confidences
 from kshot.server.services.planning.curve import budget_curve
 from kshot.server.services.planning.gathering import Task, complete, task_of
 from kshot.server.services.planning.phases import Phases, part_of
@@ -37,6 +38,7 @@ from kshot.server.services.planning.runs import (
 from kshot.server.services.progress import Progress
 from kshot.server.services.registry import PoolRegistry
 from kshot.server.services.runtime import PoolRuntime
+from kshot.server.services.scoring.service import ScoringService
 
 log = get_logger(__name__)
 
@@ -63,9 +65,10 @@ def planner_of(request: PlanRequest) -> tuple[str, dict[str, Any], Planner]:
 class PlanWork:
     """Makes plans. A run that was cut short is made again; graphs that it had built are on disk."""
 
-    def __init__(self, store: Store, registry: PoolRegistry) -> None:
+    def __init__(self, store: Store, registry: PoolRegistry, scoring: ScoringService) -> None:
         self._store = store
         self._registry = registry
+        self._scoring = scoring
 
     def run(
         self, plan_id: str, pool_id: int, params: Mapping[str, Any], progress: Progress
@@ -81,7 +84,7 @@ class PlanWork:
         params : mapping
             ``request``, a `PlanRequest` without its examples, and ``version``, the pool version to wait for.
         progress : Progress
-            Told of the phases ``indexing``, ``reading``, ``graph``, ``planning`` and ``curve``.
+            Told of the phases ``indexing``, ``reading``, ``scoring``, ``graph``, ``planning`` and ``curve``.
 
         Returns
         -------
@@ -93,9 +96,9 @@ class PlanWork:
         PoolNotFound
             There is no such pool, or not any more.
         InvalidInput
-            As `task_of`: the pool has changed since the request.
+            As `task_of`: the pool has changed since the request. Or no row could be scored.
         KshotError
-            The index does not catch up, the embedder does not work, or a parser is missing.
+            The index does not catch up, the embedder or the scorer does not work, or a parser is missing.
         """
         request = PlanRequest.model_validate(params["request"])
         phases = Phases(progress)
@@ -103,6 +106,10 @@ class PlanWork:
         name, given, planner = planner_of(request)
         phases.begin("reading")
         task = task_of(runtime.index.snapshot, request, planner)
+        asked = None
+        if request.confidence is not None:
+            asked = confidences(task, runtime, self._store, self._scoring, phases.begin("scoring"))
+            task = replace(task, confidence=asked.values, notices=[*task.notices, *asked.notices])
         candidates = complete(task.candidates(), task, request, planner, self._store, runtime)
         prepared = _Prepared(task, planner, request.seed, phases)
         order, graphs = prepared.order(candidates, runtime.folder / GRAPHS)
@@ -114,6 +121,8 @@ class PlanWork:
             curve = _curve(candidates, name, planned, order if extends else None, request.seed, phases)
         self._store.put_plan_items(plan_id, pool_id, _items(task, planned))
         result = _result(name, given, task, planned, graphs, curve)
+        if asked is not None:
+            result = result.model_copy(update={"confidence": asked.info})
         log.info("plan_made", pool=runtime.record.name, method=name, planned=result.planned)
         return result.model_dump(mode="json")
 

@@ -146,7 +146,7 @@ class CachedScorer:
         return await self._scorer.greedy(prompts, max_tokens, stop)
 
     async def greedy_mean_nats(self, prompts: Sequence[Text], max_tokens: int, stop: str = "\n") -> Float64s:
-        """Return the mean log-probability of the tokens of each greedy answer, in nats."""
+        """Return the mean log-probability of the tokens of each greedy answer; NaN for one without any."""
         capabilities = await self._trusted()
         keys = [greedy_key(capabilities.fingerprint, prompt, max_tokens, stop) for prompt in prompts]
         found = await self._look_up(keys)
@@ -154,7 +154,8 @@ class CachedScorer:
         if key_to_prompt:
             answers = await self._scorer.greedy(list(key_to_prompt.values()), max_tokens, stop)
             records = [
-                _number(key, one.mean_nats, Boundary.SEPARATE, ScoringMode.LABEL, one.tokens)
+                # Of an answer without tokens there is no mean.
+                _number(key, one.mean_nats if one.tokens else math.nan, Boundary.SEPARATE, ScoringMode.LABEL)
                 for key, one in zip(key_to_prompt, answers, strict=True)
             ]
             found |= {record.key: record for record in records}
@@ -249,7 +250,7 @@ def _scored(record: ScoreRecord, options: ScoringOptions) -> Scored:
     )
 
 
-def _number(key: bytes, nats: float, boundary: Boundary, mode: ScoringMode, tokens: int = 1) -> ScoreRecord:
+def _number(key: bytes, nats: float, boundary: Boundary, mode: ScoringMode) -> ScoreRecord:
     return ScoreRecord(
-        key=key, nats=nats, tokens=tokens, bytes=0, characters=0, boundary=str(boundary), mode=str(mode)
+        key=key, nats=nats, tokens=1, bytes=0, characters=0, boundary=str(boundary), mode=str(mode)
     )
