@@ -1,0 +1,107 @@
+"""From the pairs and prompts of a call to tokens, by a tokenizer in this process."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from kshot.clients.scorers.base import NotScored, Pair, ScoringMode, ScoringOptions, Text, Tokens
+from kshot.clients.scorers.boundary import Fed, split
+from kshot.clients.scorers.fitting import fit
+from kshot.clients.scorers.special_tokens import SpecialTokens
+from kshot.clients.scorers.tokenization import LocalTokenizer, encodings, run_locally
+from kshot.errors import InvalidInput, InvalidParameter, PayloadTooLarge
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Feeding:
+    """A model's tokenizer and limits; what it gives is what the model is fed.
+
+    Attributes
+    ----------
+    tokenizer : LocalTokenizer
+    special : SpecialTokens
+    window : int
+        Tokens that the model takes, one to generate included.
+    vocabulary_size : int
+    """
+
+    tokenizer: LocalTokenizer
+    special: SpecialTokens
+    window: int
+    vocabulary_size: int
+
+    def feed(self, pairs: Sequence[Pair], options: ScoringOptions) -> list[Fed | NotScored]:
+        """Divide pairs into tokens that fit the model; one result each, in their order."""
+        size = self.vocabulary_size
+        results: dict[int, Fed | NotScored] = {}
+        context_to_places: dict[Text, list[int]] = {}
+        for i, pair in enumerate(pairs):
+            if _unknown(pair.context, size) or _unknown(pair.completion, size):
+                results[i] = NotScored(
+                    code=InvalidInput.code,
+                    message=f"a token id is {size} or more, the size of the vocabulary",
+                )
+            else:
+                context_to_places.setdefault(pair.context, []).append(i)
+        for context, places in context_to_places.items():
+            flow = split(
+                context,
+                [pairs[i].completion for i in places],
+                special=self.special,
+                boundary=options.boundary,
+                terminator=options.terminator,
+            )
+            results |= zip(places, run_locally(flow, self.tokenizer), strict=True)
+        return [self._fitted(results[i], options) for i in range(len(pairs))]
+
+    def begin(self, prompts: Sequence[Text], *, room: int) -> list[Tokens]:
+        """Return the tokens of prompts, texts with the model's start in front.
+
+        Raises
+        ------
+        InvalidInput
+            A prompt is empty, holds a lone surrogate or an unknown token, or leaves less than ``room``
+            tokens of the window.
+        """
+        texts = [prompt for prompt in prompts if isinstance(prompt, str)]
+        for text in texts:
+            try:
+                text.encode()
+            except UnicodeEncodeError as error:
+                raise InvalidInput(f"a prompt holds a lone surrogate at character {error.start}") from None
+        encoded = dict(zip(texts, run_locally(encodings(texts), self.tokenizer), strict=True))
+        special = self.special
+        begun = []
+        for prompt in prompts:
+            if isinstance(prompt, str):
+                ids = special.begin(encoded[prompt])
+            else:
+                ids = tuple(prompt)
+                self.check_ids(ids, "a prompt")
+            if not ids and special.start is None:
+                raise InvalidInput("a prompt is empty, and the model has no token that starts a text")
+            ids = ids or ((special.start,) if special.start is not None else ())
+            if len(ids) > self.window - room:
+                raise PayloadTooLarge(f"a prompt has {len(ids)} tokens, allowed {max(self.window - room, 0)}")
+            begun.append(ids)
+        return begun
+
+    def check_ids(self, ids: Sequence[int], what: str) -> None:
+        """Raise `InvalidInput` where an id is none of the vocabulary."""
+        if any(not 0 <= token < self.vocabulary_size for token in ids):
+            raise InvalidInput(f"{what} holds a token id outside 0 .. {self.vocabulary_size - 1}")
+
+    def _fitted(self, one: Fed | NotScored, options: ScoringOptions) -> Fed | NotScored:
+        if isinstance(one, NotScored):
+            return one
+        if options.mode is ScoringMode.LABEL and len(one.completion) > 1:
+            return NotScored(
+                code=InvalidParameter.code,
+                message=f"mode 'label' scores single tokens; this completion has {len(one.completion)}",
+            )
+        prefix = self.special.prefix
+        keep = len(prefix) if prefix and one.context[: len(prefix)] == prefix else 0
+        return fit(one, max_model_tokens=self.window, on_overflow=options.on_overflow, keep=keep)
+
+
+def _unknown(text: Text, size: int) -> bool:
+    return not isinstance(text, str) and any(isinstance(token, int) and token >= size for token in text)
