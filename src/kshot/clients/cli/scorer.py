@@ -77,7 +77,7 @@ def start(
         eager=eager,
         extra=tuple(extra or ()),
     )
-    with VllmServer(settings, environment=environment, log=log) as server, _stopped_by_sigterm():
+    with VllmServer(settings, environment=environment, log=log) as server, _stopped_by_signals():
         output.note(f"starting vLLM with {model}: about a minute for a small model on a CPU")
         try:
             server.start(timeout_s=timeout, on_progress=_progress)
@@ -97,15 +97,17 @@ class _Stopped(Exception):
 
 
 @contextmanager
-def _stopped_by_sigterm() -> Iterator[None]:
+def _stopped_by_signals() -> Iterator[None]:
+    # Of SIGINT too: a shell lets processes in its background ignore it, and they hand that down.
     def stop(_number: int, _frame: FrameType | None) -> None:
         raise _Stopped
 
-    before = signal.signal(signal.SIGTERM, stop)
+    before = {number: signal.signal(number, stop) for number in (signal.SIGTERM, signal.SIGINT)}
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def _progress(seconds: float, line: str) -> None:
