@@ -27,7 +27,7 @@ class BigramModel:
         rng = np.random.default_rng(seed)
         size = VOCABULARY_SIZE
         by_last = 2.0 * rng.standard_normal((size, size))
-        by_last[PIECES.index(" is"), PIECES.index(" Paris")] += 6.0
+        by_last[PIECES.index(" is"), PIECES.index(" Paris")] += 12.0
         self._by_last = _softmax(by_last)
         self._by_first = _softmax(2.0 * rng.standard_normal((size, size)))
         self._unigram = _softmax(rng.standard_normal((1, size)))[0]

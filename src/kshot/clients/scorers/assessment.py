@@ -1,20 +1,24 @@
 """What is known of a server after asking it: its tokenizer, its model, what it may be used for and why."""
 
 import hashlib
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from kshot.clients.scorers import wire
-from kshot.clients.scorers.base import Canary, Capabilities, ScoringMode, Text, Tokens
+from kshot.clients.scorers.base import Canary, Capabilities, NotScored, ScoringMode, Text, Tokens
+from kshot.clients.scorers.boundary import split
 from kshot.clients.scorers.canaries import Canaries, Findings, Material
 from kshot.clients.scorers.endpoint import Endpoint
 from kshot.clients.scorers.probing import ServedModel, probe_dialect, served_model
+from kshot.clients.scorers.server_tokenizer import ServerTokenizer
 from kshot.clients.scorers.special_tokens import SpecialTokens, learn_special_tokens
-from kshot.clients.scorers.tokenization import Flow, TokenizerAnswer, TokenizerCall, encodings, run_flow
+from kshot.clients.scorers.tokenization import Flow, encodings, run_flow
+from kshot.errors import InvalidParameter
 
 BACKEND = "vllm-http"
 _LEAST_TOLERANCE_NATS = 1e-6
 _IDS = 64
+_DISTINCT = 5
 _TEXT = (
     "The capital of France is Paris, and the capital of Italy is Rome. Seven days make a week, twelve months "
     "make a year. She opened the window because it was warm outside, and the birds sang in the trees. "
@@ -50,7 +54,7 @@ class Assessment:
 async def assess(
     endpoint: Endpoint,
     *,
-    ask_tokenizer: Callable[[list[TokenizerCall]], Awaitable[list[TokenizerAnswer]]] | None,
+    tokenizer: ServerTokenizer,
     model: str | None,
     end: str | None,
     sanity: Sanity,
@@ -59,8 +63,6 @@ async def assess(
 ) -> Assessment:
     """Ask a server everything that has to be known before a score of it counts.
 
-    ``ask_tokenizer`` is None where the server has no tokenizer to ask and nobody gave one.
-
     Raises
     ------
     NotAnswered, ScorerUnavailable
@@ -68,15 +70,16 @@ async def assess(
     """
     served = await served_model(endpoint, model)
     served = replace(served, max_model_tokens=max_model_tokens or served.max_model_tokens)
-    if ask_tokenizer is None:
+    if not await tokenizer.is_there():
         return _refused(served, "it has no /tokenize, and no tokenizer was given")
     if served.max_model_tokens is None:
         return _refused(served, "it does not say how long its context is; give max_model_tokens")
-    special = await run_flow(learn_special_tokens(end), ask_tokenizer)
-    material = await run_flow(_material(special, sanity), ask_tokenizer)
-    if len(set(material.ids[:5])) < 5 or len(material.ids) < _IDS:
+    special = await run_flow(learn_special_tokens(end), tokenizer.answer)
+    material = await run_flow(_material(special, sanity), tokenizer.answer)
+    distinct = tuple(dict.fromkeys(material.ids))[:_DISTINCT]
+    if len(distinct) < _DISTINCT or len(material.ids) < _IDS:
         return _refused(served, "its tokenizer does not tell ordinary words apart")
-    dialect, features = await probe_dialect(endpoint, served.name, material.ids)
+    dialect, features = await probe_dialect(endpoint, served.name, distinct)
     findings = await Canaries(endpoint, served.name, dialect, material, tolerance_nats).run()
     return conclude(served, special, dialect, findings, features)
 
@@ -136,19 +139,16 @@ def _refused(served: ServedModel, why: str) -> Assessment:
 
 
 def _material(special: SpecialTokens, sanity: Sanity) -> Flow[Material]:
-    text = _TEXT
-    texts = [part for part in (sanity.context, sanity.likely, sanity.unlikely) if isinstance(part, str)]
-    ids, *encoded = yield from encodings([text, *texts])
-    rest = iter(encoded)
-    context, likely, unlikely = [
-        next(rest) if isinstance(part, str) else part
-        for part in (sanity.context, sanity.likely, sanity.unlikely)
-    ]
+    (ids,) = yield from encodings([_TEXT])
+    completions = (sanity.likely, sanity.unlikely)
+    likely, unlikely = yield from split(sanity.context, completions, special=special)
+    if isinstance(likely, NotScored) or isinstance(unlikely, NotScored):
+        raise InvalidParameter("sanity is not a context with two completions that can be scored")
     return Material(
         ids=special.begin(_long_enough(ids)),
-        context=special.begin(context) if isinstance(sanity.context, str) else context,
-        likely=likely,
-        unlikely=unlikely,
+        context=likely.context,
+        likely=likely.completion,
+        unlikely=unlikely.completion,
     )
 
 

@@ -6,7 +6,7 @@ check compares what must agree whatever the model, and costs a few short request
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from kshot.clients.scorers import wire
@@ -110,8 +110,9 @@ class Canaries:
         for name, check in (
             ("C1", self._shape),
             ("C2", self._block_edges),
-            ("C3", self._chain_rule),
+            # Before C3, which would ask by forced tokens.
             ("C4", self._raw),
+            ("C3", self._chain_rule),
             ("C5", self._normalised),
             ("C6", self._batch),
             ("C7", self._discriminates),
@@ -122,6 +123,9 @@ class Canaries:
                 canaries.append(Canary(name=name, passed=False, detail=str(failure)))
             except (Broke, Rejected, wire.Malformed) as error:
                 canaries.append(Canary(name=name, passed=False, detail=str(error)))
+            if name == "C4" and not canaries[-1].passed:
+                self._dialect = replace(self._dialect, forced_form=False)
+        canaries.sort(key=lambda canary: canary.name)
         failed_batch = any(canary.name == "C6" and not canary.passed for canary in canaries)
         return Findings(
             canaries=tuple(canaries),

@@ -52,15 +52,20 @@ class SpecialTokens:
 def learn_special_tokens(end: str | None = None) -> Flow[SpecialTokens]:
     """Find out a tokenizer's markers; ``end`` overrides which one ends an answer.
 
-    What is one token is taken for a marker: text that only looks like one takes several.
+    Text that is one more token where it is repeated is taken for a marker: what only looks like one takes
+    several.
     """
     ends = END_MARKERS if end is None else (end,)
     markers = list(dict.fromkeys([*ends, *START_MARKERS]))
     bare, marked = yield [Encode("a"), Encode("a", special=True)]
     assert isinstance(bare, tuple)
     assert isinstance(marked, tuple)
-    ids = yield from encodings(markers)
-    marker_to_id = {marker: found[0] for marker, found in zip(markers, ids, strict=True) if len(found) == 1}
+    ids = yield from encodings([text for marker in markers for text in (marker, 2 * marker)])
+    marker_to_id = {
+        marker: once[-1]
+        for marker, once, twice in zip(markers, ids[::2], ids[1::2], strict=True)
+        if is_marker(once, twice)
+    }
     prefix = _before(bare, marked)
     known_end = next((marker for marker in ends if marker in marker_to_id), None)
     start = prefix[-1] if prefix else None
@@ -74,6 +79,14 @@ def marker_at_end(text: str) -> str | None:
     """Return what looks like a special token at the end of ``text``."""
     match = _MARKER_AT_END.search(text)
     return match.group() if match else None
+
+
+def is_marker(once: Tokens, twice: Tokens) -> bool:
+    """Say whether a text is a single token, by its tokens and by those of the text repeated.
+
+    Some tokenizers put a space before the first one.
+    """
+    return bool(once) and twice == (*once, once[-1])
 
 
 def _before(bare: Tokens, marked: Tokens) -> Tokens:

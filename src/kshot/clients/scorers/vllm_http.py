@@ -233,7 +233,7 @@ class VllmHttpScorer:
         self._tokenizer.forget()
         return await assess(
             self._endpoint,
-            ask_tokenizer=self._tokenizer.answer if await self._tokenizer.is_there() else None,
+            tokenizer=self._tokenizer,
             model=self._model,
             end=self._end,
             sanity=self._sanity,
