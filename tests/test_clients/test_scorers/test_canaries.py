@@ -1,9 +1,11 @@
 """Each canary dies of what it is there for, and what is refused then."""
 
 import httpx
+import numpy as np
 import pytest
 
 from kshot.clients.scorers.base import Pair, Scored, ScoringMode
+from kshot.clients.scorers.canaries import is_coarse
 from kshot.errors import ScorerUnavailable
 from kshot.testing import ToyCompletionServer, ToyTokenizer
 from tests.test_clients.test_scorers.toy import IDS, exact_nats, scorer_of
@@ -30,7 +32,7 @@ async def test_a_sound_server_passes_all_eight(settings):
     assert failed(capabilities) == []
     assert capabilities.modes == ALL
     assert capabilities.refusals == ()
-    assert capabilities.tolerance_nats == 1e-6
+    assert capabilities.tolerance_nats == 1e-4
     assert capabilities.max_model_tokens == 2048
     assert not capabilities.nondeterministic
 
@@ -138,6 +140,15 @@ async def test_c8_dies_of_what_is_lacking_and_says_it(fault, modes):
         assert capabilities.modes == ()
     else:
         assert capabilities.modes == modes
+
+
+def test_scores_of_sixteen_bits_are_recognised():
+    rng = np.random.default_rng(0)
+    scores = 12 + 4 * rng.standard_normal(20)
+    for kind, coarse in ((np.float16, True), (np.float32, False)):
+        rounded = scores.astype(kind).astype(np.float32)
+        nats = rounded - np.log(np.exp(rounded).sum() + 1e5)
+        assert is_coarse([float(value) for value in nats]) is coarse
 
 
 async def test_servers_that_list_few_logprobs_are_asked_for_few():

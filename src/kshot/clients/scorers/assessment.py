@@ -16,7 +16,8 @@ from kshot.clients.scorers.tokenization import Flow, encodings, run_flow
 from kshot.errors import InvalidParameter
 
 BACKEND = "vllm-http"
-_LEAST_TOLERANCE_NATS = 1e-6
+_LEAST_TOLERANCE_NATS = 1e-4
+_HALF_PRECISION_NATS = 0.05
 _IDS = 64
 _DISTINCT = 5
 _TEXT = (
@@ -109,7 +110,8 @@ def conclude(
         else:
             name = "C8" if findings.passed("C4") else "C4"
             refusals.append(f"label and trie mode: {name}: {detail_of[name]}")
-    tolerance = max(findings.spread_nats, _LEAST_TOLERANCE_NATS)
+    least = _HALF_PRECISION_NATS if findings.half_precision else _LEAST_TOLERANCE_NATS
+    tolerance = max(findings.spread_nats, least)
     assert served.max_model_tokens is not None
     capabilities = Capabilities(
         backend=BACKEND,

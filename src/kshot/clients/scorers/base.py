@@ -164,7 +164,8 @@ class Capabilities:
     modes : tuple of ScoringMode
         Those that passed their canaries; empty where likelihoods are refused.
     tolerance_nats : float
-        By how much equal requests differ, per token.
+        By how much equal requests may differ, per token: as measured, and at least 0.05 where the model
+        computes in 16 bits.
     refusals : tuple of str
         Why a mode, or everything, is refused.
     canaries : tuple of Canary

@@ -55,6 +55,9 @@ class Findings:
         The largest difference per token between requests that should agree.
     nondeterministic : bool
         C6 found a spread above the tolerance.
+    half_precision : bool
+        The model's scores are as coarse as those of 16-bit numbers. Larger batches than the canaries' then
+        differ by a step of them here and there.
     signature : tuple of float
         Sums that depend on the model and on little else, in nats.
     """
@@ -62,6 +65,7 @@ class Findings:
     canaries: tuple[Canary, ...]
     spread_nats: float
     nondeterministic: bool
+    half_precision: bool
     signature: tuple[float, ...]
 
     def passed(self, name: str) -> bool:
@@ -95,6 +99,7 @@ class Canaries:
         self._tolerance = tolerance_nats
         self._width = _TOPS[0]
         self._largest: list[float] = []
+        self._half_precision = False
         self._signature: tuple[float, ...] = ()
 
     async def run(self) -> Findings:
@@ -131,6 +136,7 @@ class Canaries:
             canaries=tuple(canaries),
             spread_nats=max(self._largest, default=0.0),
             nondeterministic=failed_batch,
+            half_precision=self._half_precision,
             signature=self._signature,
         )
 
@@ -192,6 +198,7 @@ class Canaries:
     async def _normalised(self) -> str:
         """Check that the likeliest tokens share no more than 1, and that the first is what is generated."""
         (top,) = await self._top([self._material.ids[:_SHAPE_TOKENS]])
+        self._half_precision = is_coarse(list(top.id_to_nats.values()))
         mass = sum(math.exp(nats) for nats in top.id_to_nats.values())
         if mass > _MASS:
             raise _Failed(f"the {len(top.id_to_nats)} likeliest tokens have a probability of {mass:.3f}")
@@ -265,6 +272,16 @@ class Canaries:
 
     async def _post(self, body: Mapping[str, Any], *prompts: Tokens) -> Any:
         return await self._endpoint.post(COMPLETIONS, body, tokens=sum(map(len, prompts)), divisible=True)
+
+
+def is_coarse(nats: Sequence[float]) -> bool:
+    """Say whether log-probabilities of one distribution come from 16-bit scores.
+
+    Their differences are those of the scores, and thus multiples of a step that is at least 2^-9 for scores
+    of 4 and more. Those of 32-bit scores hardly ever are, where there are a few.
+    """
+    steps = [(value - nats[0]) * 2**9 for value in nats[1:]]
+    return len(steps) >= 3 and all(abs(step - round(step)) < 0.05 for step in steps if math.isfinite(step))
 
 
 def _all(answers: Sequence[Any]) -> list[Any]:
