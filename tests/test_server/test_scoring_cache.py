@@ -273,8 +273,43 @@ def test_no_two_questions_have_one_key(scorer):
     assert {len(key) for key in keys} == {16}
 
 
-def test_a_key_does_not_depend_on_its_batch(scorer):
-    one, other = (PairKeys(scorer.known, ScoringOptions()) for _ in range(2))
-    pair = Pair(context="a", completion="b")
-    one.key(Pair(context="a", completion="c"))
-    assert one.key(pair) == one.key(pair) == other.key(pair)
+def test_a_key_of_ids_does_not_depend_on_its_batch(scorer):
+    pair, beside = (Pair(context=(1, 2), completion=(token,)) for token in (3, 4))
+    keys = [
+        PairKeys(scorer.known, _DEFAULTS, batch).key(pair)
+        for batch in ([], [pair], [pair, beside], [beside, pair])
+    ]
+    assert len(set(keys)) == 1
+
+
+@pytest.mark.parametrize(
+    ("boundary", "kinds"), [(None, 2), (Boundary.JOINT, 2), (Boundary.SEPARATE, 1), (Boundary.HARNESS, 1)]
+)
+def test_a_key_of_text_depends_on_the_completions_beside_it_where_they_share_a_border(
+    scorer, boundary, kinds
+):
+    pair, beside, elsewhere = (
+        Pair(context="a", completion="b"),
+        Pair(context="a", completion="c"),
+        Pair(context="d", completion="e"),
+    )
+    keys = [
+        PairKeys(scorer.known, ScoringOptions(boundary=boundary), batch).key(pair)
+        for batch in ([pair], [pair, pair, elsewhere], [pair, beside], [beside, elsewhere, pair])
+    ]
+    assert keys[0] == keys[1]
+    assert keys[2] == keys[3]
+    assert len(set(keys)) == kinds
+
+
+async def test_completions_that_share_a_border_are_asked_for_together_again(scorer):
+    group = [Pair(context="the sky is", completion=word) for word in (" blue", " red")]
+    cached = CachedScorer(scorer, memory_bytes=RECORD_BYTES)  # there is room for one of the two
+    await ask(cached, group)
+    again = await ask(cached, group)
+    assert scorer.pairs == group * 2
+    assert sums(again) == [sum(path_nats(pair.context, pair.completion)) for pair in group]
+    separate = ScoringOptions(boundary=Boundary.SEPARATE)
+    await ask(cached, group, separate)
+    await ask(cached, group, separate)
+    assert len(scorer.pairs) == 7

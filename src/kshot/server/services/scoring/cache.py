@@ -104,14 +104,19 @@ class CachedScorer:
             Also where all scores are remembered: whether they still hold is for the back end to say.
         """
         capabilities = await self._trusted()
-        keys_of = PairKeys(capabilities, options)
+        keys_of = PairKeys(capabilities, options, pairs)
         keys = [keys_of.key(pair) for pair in pairs]
 
         def serves(record: ScoreRecord) -> bool:
             return record.per_token is not None or not options.per_token
 
         found = await self._look_up(keys, serves)
-        key_to_pair = {key: pair for key, pair in zip(keys, pairs, strict=True) if key not in found}
+        missing = {pair.context for key, pair in zip(keys, pairs, strict=True) if key not in found}
+        key_to_pair = {
+            key: pair
+            for key, pair in zip(keys, pairs, strict=True)
+            if key not in found or (pair.context in missing and keys_of.belong_together(pair.context))
+        }
         fresh: dict[bytes, Scored | NotScored] = {}
         if key_to_pair:
             answers = await self._scorer.score_batch(list(key_to_pair.values()), options)
