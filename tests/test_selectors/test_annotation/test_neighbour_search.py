@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from kshot.errors import InvalidInput, InvalidParameter, InvalidShape
 from kshot.selectors import extend_graph, knn_graph
-from kshot.selectors.annotation import neighbour_search
+from kshot.selectors.annotation import neighbour_search, neighbour_tiles
 from kshot.selectors.annotation.neighbour_graph import NeighbourGraph
 from kshot.selectors.annotation.neighbour_search import ranked_neighbours
 from tests.oracles import nearest_rows
@@ -20,11 +20,12 @@ def same(a, b):
     return np.array_equal(a.indices, b.indices) and np.array_equal(a.similarities, b.similarities)
 
 
-def in_small_blocks(monkeypatch, numbers):
-    monkeypatch.setattr(neighbour_search, "_BLOCK_BYTES", 8 * numbers)
-    monkeypatch.setattr(neighbour_search, "_WHOLE_ROWS", 0)
-    monkeypatch.setattr(neighbour_search, "_CACHED_BYTES", 3 * numbers)
-    monkeypatch.setattr(neighbour_search, "_SHARED_BYTES", 6 * numbers)
+def in_small_blocks(monkeypatch, rows, spare=64):
+    """Search tiles of few rows, a few lines at a time; insert rows block by block."""
+    monkeypatch.setattr(neighbour_tiles, "_TILE_ROWS", rows)
+    monkeypatch.setattr(neighbour_tiles, "_CACHED_BYTES", 24 * rows)
+    monkeypatch.setattr(neighbour_tiles, "_LEAST_SPARE", spare)
+    monkeypatch.setattr(neighbour_search, "_BLOCK_BYTES", 800 * rows)
 
 
 @given(vectors=crowded_rows(), k=st.integers(1, 9), center=st.booleans())
@@ -62,9 +63,40 @@ def test_equal_rows_come_in_row_order_whatever_the_block(monkeypatch, center):
     whole = knn_graph(vectors, 40, center=center)
     expected = nearest_by_group(vectors, 40, center)
     assert whole.indices.tolist() == expected
-    for numbers in (180, 7 * 180, 64 * 180):
-        in_small_blocks(monkeypatch, numbers)
-        assert same(knn_graph(vectors, 40, center=center), whole)
+    for rows in (1, 7, 64):
+        for spare in (0, 64):
+            in_small_blocks(monkeypatch, rows, spare)
+            assert same(knn_graph(vectors, 40, center=center), whole)
+
+
+@given(
+    vectors=crowded_rows(max_rows=20),
+    k=st.integers(1, 20),
+    rows=st.integers(1, 9),
+    spare=st.sampled_from([0, 1, 5]),
+)
+def test_neighbours_do_not_depend_on_tiles(vectors, k, rows, spare):
+    whole = knn_graph(vectors, k)
+    with pytest.MonkeyPatch.context() as patch:
+        in_small_blocks(patch, rows, spare)
+        assert same(knn_graph(vectors, k), whole)
+
+
+@pytest.mark.parametrize("order", ["nearest last", "nearest first", "mixed"])
+def test_the_order_in_which_near_rows_are_met_does_not_matter(monkeypatch, order):
+    # On an arc: seen from the last row, or the first, every tile is nearer than all before.
+    angles = np.linspace(0, 1.5, 300) ** 2
+    angles = {
+        "nearest last": angles,
+        "nearest first": angles[::-1],
+        "mixed": np.random.default_rng(3).permutation(angles),
+    }[order]
+    vectors = np.stack([np.cos(angles), np.sin(angles)], axis=1)
+    whole = knn_graph(vectors, 12, center=False)
+    in_small_blocks(monkeypatch, 40, spare=0)
+    assert same(knn_graph(vectors, 12, center=False), whole)
+    nearest = np.argsort(np.abs(angles[:, None] - angles), axis=1, kind="stable")[:, 1:13]
+    assert [set(own) for own in whole.indices.tolist()] == [set(own) for own in nearest.tolist()]
 
 
 def nearest_by_group(vectors, k, center):
@@ -115,7 +147,7 @@ def test_inserting_rows_block_by_block(monkeypatch):
     vectors = random_rows(5, 200, d=16)
     whole = knn_graph(vectors, 12, mean=vectors[:120].mean(axis=0))
     before = knn_graph(vectors[:120], 12, mean=vectors[:120].mean(axis=0))
-    in_small_blocks(monkeypatch, 600)
+    in_small_blocks(monkeypatch, 7)
     extended = extend_graph(before, vectors)
     assert same(extended, whole)
     assert extended.mean is before.mean
@@ -133,10 +165,11 @@ def test_an_extended_graph_does_not_forget_what_it_missed():
 
 def test_progress_is_told_and_a_report_can_stop(monkeypatch):
     vectors = random_rows(7, 40)
-    in_small_blocks(monkeypatch, 400)
+    in_small_blocks(monkeypatch, 10)
     reports = Reports()
     graph = knn_graph(vectors, 5, report=reports)
-    assert reports.seen == [(10, 40), (20, 40), (30, 40), (40, 40)]
+    # Four tiles, and six pairs of them.
+    assert reports.seen == [(4 * done, 40) for done in range(1, 11)]
     with pytest.raises(Stopped):
         knn_graph(vectors, 5, report=Reports(stop_after=2))
     reports = Reports()

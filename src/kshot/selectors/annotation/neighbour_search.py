@@ -1,29 +1,19 @@
-"""Exact nearest neighbours of every row: products block by block, and the k best of each row."""
+"""Exact nearest neighbours of every row, and of rows that come later."""
 
-import os
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from kshot.arrays import Float32s, Float64s, Floats, Int64s, require_shape
+from kshot.arrays import Float32s, Floats, Int64s, require_shape
 from kshot.errors import InvalidInput, InvalidParameter, InvalidShape
 from kshot.selectors.annotation.base import Report, silent
 from kshot.selectors.annotation.directions import directions
 from kshot.selectors.annotation.neighbour_graph import Int32s, NeighbourGraph
+from kshot.selectors.annotation.neighbour_keys import SCALE, STEPS, keys_of, ranked
+from kshot.selectors.annotation.neighbour_tiles import nearest_rows
 
-_STEPS = 2.0**24
-"""Steps from 0 to 1 that similarities are rounded to: all that float32 can tell just below 1."""
-_SPAN = 2.0**27
-"""Above any row number. A key holds a similarity, in steps, times this, and a row number: 52 bits in all."""
-_SCALE = 2.0**12
-"""Rows of this length have products in steps."""
 _BLOCK_BYTES = 1 << 25
-_CACHED_BYTES = 1 << 19
-_SHARED_BYTES = 1 << 23
-_WHOLE_ROWS = 4_096
-"""Rows up to which all similarities, 128 MB, are computed at once."""
 
 
 def knn_graph(
@@ -63,9 +53,10 @@ def knn_graph(
 
     Notes
     -----
-    O(n^2 d) time; O(n (d + k)) memory and one block of up to 128 MB. Similarities are summed in float64 and
-    rounded to 24 binary places, so that equal rows tie exactly whatever the order in which BLAS adds, and the
-    same pair has the same similarity in every block. A row at the mean has similarity 0 to every other.
+    O(n^2 d) time, every pair being compared once; O(n (d + k)) memory and a tile of products of up to 128 MB.
+    Similarities are summed in float64 and rounded to 24 binary places, so that equal rows tie exactly
+    whatever the order in which BLAS adds, and a pair has the same similarity wherever it is computed. A row
+    at the mean has similarity 0 to every other.
 
     Examples
     --------
@@ -79,13 +70,8 @@ def knn_graph(
     units, subtracted = directions(vectors, center=center, mean=mean)
     n = len(units)
     k = min(n_neighbors, max(n - 1, 0))
-    indices, similarities = np.empty((n, k), np.int32), np.empty((n, k), np.float32)
-    units *= _SCALE
-    for rows in [slice(0, n)] if n <= _WHOLE_ROWS else _blocks(n, n):
-        # BLAS computes half as much where both are the same array.
-        products = (units if n <= _WHOLE_ROWS else units[rows]) @ units.T
-        indices[rows], similarities[rows] = _nearest_of_all(products, rows.start, k)
-        report(rows.stop, n)
+    units *= SCALE
+    indices, similarities = nearest_rows(units, k, report)
     return NeighbourGraph(indices, similarities, center, mean=subtracted)
 
 
@@ -139,7 +125,7 @@ def extend_graph(
     if graph.center and graph.mean is None:
         raise InvalidInput("the graph is centred and does not say with which mean; build it anew")
     units, _ = directions(vectors, center=graph.center, mean=graph.mean)
-    units *= _SCALE
+    units *= SCALE
     n, old = len(units), len(graph)
     if n < old:
         require_shape("vectors", units, (old, None))
@@ -151,13 +137,15 @@ def extend_graph(
     k = min(wanted, max(n - 1, 0))
     indices, similarities = np.empty((n, k), np.int32), np.empty((n, k), np.float32)
     for rows in _blocks(old, graph.n_neighbors + n - old):
-        known = graph.indices[rows] - _SPAN * (graph.similarities[rows].astype(np.float64) * _STEPS)
-        keys = np.concatenate([known, _keys(units[rows] @ units[old:].T, np.arange(old, n))], axis=1)
-        indices[rows], similarities[rows] = _nearest(keys, k)
+        known = keys_of(graph.similarities[rows].astype(np.float64) * STEPS, graph.indices[rows])
+        keys = keys_of(units[rows] @ units[old:].T, np.arange(old, n))
+        indices[rows], similarities[rows] = ranked(np.concatenate([known, keys], axis=1), k)
         report(rows.stop, n)
     for rows in _blocks(n - old, n):
         new = slice(old + rows.start, old + rows.stop)
-        indices[new], similarities[new] = _nearest_of_all(units[new] @ units.T, new.start, k)
+        keys = keys_of(units[new] @ units.T, np.arange(n))
+        keys[np.arange(len(keys)), np.arange(new.start, new.stop)] = np.inf
+        indices[new], similarities[new] = ranked(keys, k)
         report(new.stop, n)
     return NeighbourGraph(indices, similarities, graph.center, graph.recall, graph.mean)
 
@@ -184,9 +172,9 @@ def ranked_neighbours(
     similarities : float32 array, shape (m, k)
         Rounded to 24 binary places.
     """
-    keys = _keys(np.clip(cosines.astype(np.float64), -1.0, 1.0) * _STEPS, found)
+    keys = keys_of(np.clip(cosines.astype(np.float64), -1.0, 1.0) * STEPS, found)
     keys[(found == rows[:, None]) | (found < 0)] = np.inf
-    return _nearest(keys, k)
+    return ranked(keys, k)
 
 
 def _require_neighbours(n_neighbors: int) -> None:
@@ -198,46 +186,3 @@ def _blocks(rows: int, columns: int) -> Iterator[slice]:
     """Cut rows so that one number for each column fits into a block."""
     step = max(1, _BLOCK_BYTES // (8 * max(columns, 1)))
     return (slice(start, min(start + step, rows)) for start in range(0, rows, step))
-
-
-def _keys(steps: Float64s, rows: NDArray[np.integer]) -> Float64s:
-    """Turn similarities, in steps, into keys: the most similar has the lowest, of equals the first row."""
-    np.rint(steps, out=steps)
-    steps *= -_SPAN
-    steps += rows
-    return steps
-
-
-def _nearest_of_all(products: Float64s, first: int, k: int) -> tuple[Int32s, Float32s]:
-    """Return the nearest of all rows to those from ``first`` on, by their products, whose values are lost."""
-    indices = np.empty((len(products), k), np.int32)
-    similarities = np.empty((len(products), k), np.float32)
-    everything = np.arange(products.shape[1])
-    step = max(1, _CACHED_BYTES // (8 * max(products.shape[1], 1)))
-
-    def choose(start: int) -> None:
-        keys = _keys(products[start : start + step], everything)
-        own = np.arange(len(keys))
-        keys[own, own + (first + start)] = np.inf
-        indices[start : start + step], similarities[start : start + step] = _nearest(keys, k)
-
-    starts = range(0, len(products), step)
-    if products.nbytes < _SHARED_BYTES:
-        for start in starts:
-            choose(start)
-    else:
-        # NumPy lets other threads run while it rounds and partitions, which takes as long as the products.
-        with ThreadPoolExecutor(os.cpu_count()) as threads:
-            list(threads.map(choose, starts))
-    return indices, similarities
-
-
-def _nearest(keys: Float64s, k: int) -> tuple[Int32s, Float32s]:
-    """Return row numbers and similarities of the k lowest keys of each row, whose order is lost."""
-    if not k:
-        return np.empty((len(keys), 0), np.int32), np.empty((len(keys), 0), np.float32)
-    keys.partition(k - 1, axis=1)
-    best = np.sort(keys[:, :k], axis=1)
-    steps = -np.floor(best / _SPAN)
-    similarities = np.clip(steps / _STEPS, -1.0, 1.0).astype(np.float32)
-    return (best + steps * _SPAN).astype(np.int32), similarities
