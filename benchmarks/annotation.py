@@ -317,7 +317,7 @@ def draw(result: dict[str, Any], path: Path) -> None:
         sys.exit("--plot needs matplotlib: pip install matplotlib")
     mpl.rcParams["svg.hashsalt"] = "kshot"
     rows = result["rows"]
-    figure, axis = plt.subplots(figsize=(7.5, 5))
+    figure, axis = plt.subplots(figsize=(9.5, 4.5))
     names = [name for name in next(iter(rows.values())) if name.startswith(("graph", "vote-k", "IDEAL"))]
     for name in names:
         what, number = name.rsplit(" ", 1)
@@ -333,11 +333,11 @@ def draw(result: dict[str, Any], path: Path) -> None:
         )
     for method, marker in (("vote-k", "x"), ("IDEAL", "+")):
         known = [(size, took) for (name, size), took in PUBLISHED_S.items() if name == method]
-        label = f"published code of {method}, {PICKS[method]} picks"
+        label = f"published code of {method}, {PICKS[method]} picks, with its graph"
         axis.plot(*zip(*known, strict=True), marker, ms=8, color="black", label=label)
     axis.set(xscale="log", yscale="log", xlabel="rows", ylabel="seconds")
     axis.grid(which="both", lw=0.3)
-    axis.legend(fontsize=7)
+    axis.legend(fontsize=7, loc="center left", bbox_to_anchor=(1.0, 0.5))
     figure.tight_layout()
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, metadata={"Date": None})
