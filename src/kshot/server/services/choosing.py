@@ -200,8 +200,10 @@ def choose(
     candidates = first
     while len(picks) < k and len(candidates) < len(eligible.rows):
         # The shortlist was full of near-duplicates: look for others.
-        near = _near(snapshot, eligible, candidates.rows[picks.indices], request.distinct.similarity)
-        eligible = without(eligible, np.setdiff1d(near, candidates.rows[picks.indices]))
+        picked = candidates.rows[picks.indices]
+        near = np.setdiff1d(_near(snapshot, eligible, picked, request.distinct.similarity), picked)
+        eligible = without(eligible, near)
+        # Every row, where there is nothing to take out: a shortlist of the same rows would be the same again.
         exact = request.exact or not len(near)
         candidates = gather(snapshot, query, eligible, method.selector, k, difficulty_field, exact=exact)
         picks = _run(snapshot, method, candidates, request, k)
