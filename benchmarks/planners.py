@@ -10,6 +10,8 @@ less random's on the same queries, with the interval of that difference. No lang
 
 - `least_confidence`, `sensitivity` and `vote_k` are given a stand-in for a model's confidence: the cosine of
   a row to the nearest of 10 rows drawn at random;
+- `auto_ideal` goes on from the first half of the budget, which `facility_location` chose; where its cascade
+  ends early, there are fewer labels than the budget;
 - `mig` is given 50 clusters as tags;
 - `structurally_diverse` reads word sequences of up to 4 words.
 """
@@ -32,9 +34,9 @@ import numpy as np
 from kshot.clients.embedders.minilm import open_minilm
 from kshot.index.neighbours import build_graph
 from kshot.index.planning import structures_of_rows
-from kshot.selectors import coverage_curve
+from kshot.selectors import coverage_curve, facility_location
 from kshot.selectors.annotation import PLANNERS, PlanCandidates
-from kshot.selectors.annotation.base import GraphSpec
+from kshot.selectors.annotation.base import GraphSpec, labelled_mask
 from kshot.structures import structures_of
 
 DATA = Path(os.environ.get("KSHOT_TEST_DATA", "../shared/data"))
@@ -174,8 +176,13 @@ def worth(
         graphs[planner.graph] = build_graph(pool.vectors, planner.graph)
     if planner.graph is not None:
         candidates = replace(candidates, graph=graphs[planner.graph])
+    first = np.empty(0, np.int64)
+    if name == "auto_ideal":
+        first = facility_location(pool.vectors, budget // 2).indices
+        candidates = replace(candidates, labelled=labelled_mask(first, len(pool.texts)))
     started = time.perf_counter()
-    picks = planner.plan(candidates, budget, np.random.Generator(np.random.PCG64(seed))).indices
+    picks = planner.plan(candidates, budget - len(first), np.random.Generator(np.random.PCG64(seed))).indices
+    picks = np.concatenate([first, picks])
     took_s = time.perf_counter() - started
     curve = coverage_curve(pool.vectors, picks, [len(picks)])
     answers = pool.labels[picks[np.argmax(nearest[:, picks], axis=1)]]
