@@ -3,7 +3,10 @@
 import numpy as np
 import pytest
 
+from kshot.arrays import Picks
+from kshot.errors import InvalidParameter
 from kshot.selectors.annotation import PlanCandidates
+from kshot.selectors.annotation.base import silent
 from kshot.selectors.annotation.uniform import RandomRows
 from kshot.server.services.planning.runs import Ordered, Stratum, stratified_order, whole_order, within_cost
 
@@ -109,6 +112,44 @@ def test_strata_give_rows_in_proportion_and_of_their_own():
 def test_labelled_rows_of_a_stratum_take_no_share():
     found = stratified_order(RandomRows(), strata([4, 4], labelled=[0, 1, 2, 3]), 0)(3)
     assert (found.indices >= 4).all()
+
+
+class Ends(RandomRows):
+    """A planner that ends by itself: a row for every labelled one, in layers of one."""
+
+    def plan(self, candidates, budget, rng, report=silent):
+        if not candidates.labelled.any():
+            raise InvalidParameter("nothing is labelled")
+        rows = np.flatnonzero(~candidates.labelled)[: min(budget, candidates.labelled.sum())]
+        gains = rows.astype(np.float64) + 0.5
+        return Picks(rows, gains, gains, {"layers": [1] * len(rows)})
+
+
+def test_a_planner_that_ends_by_itself_leaves_places_of_its_stratum_empty():
+    # s0 has 1 row to give, s1 has 3.
+    order = stratified_order(Ends(), strata([8, 8], labelled=[0, 8, 9, 10]), 0, np.array([1.0, 1.0]))
+    found = order(8)
+    assert found.indices.tolist() == [1, 11, 12, 13]
+    assert found.gains.tolist() == [1.5, 3.5, 4.5, 5.5]
+    assert found.layers is not None
+    assert found.layers.tolist() == [1, 1, 2, 3]
+    # The second place of s0 is empty: a smaller plan is the beginning of the larger one.
+    assert order(3).indices.tolist() == [1, 11]
+
+
+def test_a_stratum_that_cannot_be_planned_is_named():
+    with pytest.raises(InvalidParameter, match="stratum s1: nothing is labelled"):
+        stratified_order(Ends(), strata([4, 4], labelled=[0]), 0)(4)
+
+
+def test_rows_keep_their_layers_where_others_are_too_dear():
+    candidates = PlanCandidates(labelled=np.arange(8) < 4)
+    order = whole_order(Ends(), candidates, 0)
+    costs = np.array([1.0, 1.0, 1.0, 1.0, 1.0, 9.0, 1.0, 1.0])
+    found = within_cost(order, costs, 3.0, np.arange(4, 8), nested=True)
+    assert found.indices.tolist() == [4, 6, 7]
+    assert found.layers is not None
+    assert found.layers.tolist() == [1, 3, 4]
 
 
 def test_a_plan_is_the_same_whenever_it_is_made():

@@ -8,6 +8,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from kshot.arrays import Float64s, Int64s, Picks
+from kshot.errors import InvalidInput
 from kshot.selectors.annotation import PlanCandidates, Planner
 from kshot.selectors.annotation.base import Report, silent
 from kshot.selectors.annotation.budgets import affordable, stratum_order
@@ -22,11 +23,21 @@ class Ordered:
     indices : int64 array, shape (m,)
     gains : float64 array, shape (m,)
     diagnostics : dict
+    layers : int64 array, shape (m,), or None
+        From 1: for `auto_ideal`, how many steps a row is from a labelled one.
     """
 
     indices: Int64s
     gains: Float64s
     diagnostics: dict[str, Any] = field(default_factory=dict)
+    layers: Int64s | None = None
+
+    @classmethod
+    def of(cls, picks: Picks) -> "Ordered":
+        """Return what a planner picked."""
+        sizes = picks.diagnostics.get("layers")
+        layers = None if sizes is None else np.repeat(np.arange(1, len(sizes) + 1), sizes)
+        return cls(picks.indices, picks.gains, dict(picks.diagnostics), layers)
 
     def picks(self) -> Picks:
         """Return the same as a planner would."""
@@ -34,14 +45,15 @@ class Ordered:
 
     def take(self, places: Any) -> "Ordered":
         """Return some of the rows, in their order."""
-        return Ordered(self.indices[places], self.gains[places], self.diagnostics)
+        layers = None if self.layers is None else self.layers[places]
+        return Ordered(self.indices[places], self.gains[places], self.diagnostics, layers)
 
 
 class Order(Protocol):
     """Plans for a number of rows; always the same for the same number."""
 
     def __call__(self, budget: int, report: Report = silent) -> Ordered:
-        """Return ``min(budget, unlabelled)`` rows."""
+        """Return ``min(budget, unlabelled)`` rows; fewer where the planner ends by itself."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,8 +69,7 @@ def whole_order(planner: Planner, candidates: PlanCandidates, seed: int) -> Orde
     """Return the order of a planner over all rows."""
 
     def order(budget: int, report: Report = silent) -> Ordered:
-        picks = planner.plan(candidates, budget, _generator(seed), report)
-        return Ordered(picks.indices, picks.gains, dict(picks.diagnostics))
+        return Ordered.of(planner.plan(candidates, budget, _generator(seed), report))
 
     return order
 
@@ -69,24 +80,42 @@ def stratified_order(
     seed: int,
     shares: Float64s | None = None,
 ) -> Order:
-    """Return the order in which strata give rows in proportion, each in the planner's own order."""
+    """Return the order in which strata give rows in proportion, each in the planner's own order.
+
+    The places of a stratum whose planner ends by itself stay empty; no other stratum gets them.
+    """
     counts = [stratum.candidates.unlabelled for stratum in strata]
 
     def order(budget: int, report: Report = silent) -> Ordered:
         sources = stratum_order(counts, budget, shares)
         quotas = np.bincount(sources, minlength=len(strata))
-        indices, gains = np.empty(len(sources), np.int64), np.empty(len(sources), np.float64)
-        diagnostics = {}
+        parts = []
         for place, (stratum, quota) in enumerate(zip(strata, quotas.tolist(), strict=True)):
-            if not quota:
-                continue
-            picks = planner.plan(stratum.candidates, quota, _generator(seed), report)
-            indices[sources == place] = stratum.rows[picks.indices]
-            gains[sources == place] = picks.gains
-            diagnostics["null" if stratum.name is None else stratum.name] = dict(picks.diagnostics)
-        return Ordered(indices, gains, {"strata": diagnostics})
+            if quota:
+                part = _part(planner, stratum, quota, seed, report)
+                parts.append((stratum, part, np.flatnonzero(sources == place)[: len(part.indices)]))
+        places = np.argsort(np.concatenate([where for _, _, where in parts]))
+        layers = [part.layers for _, part, _ in parts if part.layers is not None]
+        return Ordered(
+            np.concatenate([stratum.rows[part.indices] for stratum, part, _ in parts]),
+            np.concatenate([part.gains for _, part, _ in parts]),
+            {"strata": {_name(stratum): part.diagnostics for stratum, part, _ in parts}},
+            np.concatenate(layers) if layers else None,
+        ).take(places)
 
     return order
+
+
+def _part(planner: Planner, stratum: Stratum, quota: int, seed: int, report: Report) -> Ordered:
+    try:
+        return Ordered.of(planner.plan(stratum.candidates, quota, _generator(seed), report))
+    except InvalidInput as error:
+        message = f"stratum {_name(stratum)}: {error.message}"
+        raise type(error)(message, errors=error.errors) from error
+
+
+def _name(stratum: Stratum) -> str:
+    return "null" if stratum.name is None else stratum.name
 
 
 def within_cost(

@@ -120,7 +120,7 @@ class PlanWork:
             extends = planner.nested and request.strata is None and request.max_cost is None
             curve = _curve(candidates, name, planned, order if extends else None, request.seed, phases)
         self._store.put_plan_items(plan_id, pool_id, _items(task, planned))
-        result = _result(name, given, task, planned, graphs, curve)
+        result = _result(name, given, task, planned, graphs, curve, priced=request.max_cost is not None)
         if asked is not None:
             result = result.model_copy(update={"confidence": asked.info})
         log.info("plan_made", pool=runtime.record.name, method=name, planned=result.planned)
@@ -226,17 +226,13 @@ def _curve(
 
 def _items(task: Task, planned: Ordered) -> list[PlanItem]:
     ids = task.ids(planned.indices)
-    layers: list[int | None]
     costs = [None] * len(ids) if task.costs is None else task.costs[planned.indices].tolist()
     strata = (
         [None] * len(ids)
         if task.strata is None
         else [task.stratum_names[code] for code in task.strata[planned.indices].tolist()]
     )
-    sizes = planned.diagnostics.get("layers", ())
-    layers = [layer for layer, size in enumerate(sizes, start=1) for _ in range(size)]
-    if len(layers) != len(ids):  # no such method, or some of its rows were too dear
-        layers = [None] * len(ids)
+    layers = [None] * len(ids) if planned.layers is None else planned.layers.tolist()
     return [
         PlanItem(rank=rank, example_id=one, gain=gain, cost=cost, stratum=stratum, layer=layer)
         for rank, (one, gain, cost, stratum, layer) in enumerate(
@@ -252,12 +248,18 @@ def _result(
     planned: Ordered,
     graphs: list[NeighbourGraph],
     curve: BudgetCurve | None,
+    *,
+    priced: bool,
 ) -> PlanResult:
     notices = list(task.notices)
     if len(planned.indices) == task.unlabelled:
         notices.append(Notice(code="all_planned", message="every unlabelled example is in the plan"))
     if not len(planned.indices):
-        notices.append(Notice(code="nothing_affordable", message="no example costs as little as `max_cost`"))
+        notices.append(
+            Notice(code="nothing_affordable", message="no example costs as little as `max_cost`")
+            if priced
+            else Notice(code="nothing_reached", message="the method reached no example; try another `seed`")
+        )
     strata = None
     if task.strata is not None:
         open_counts = np.bincount(task.strata[~task.part.labelled], minlength=len(task.stratum_names))
