@@ -89,6 +89,7 @@ def test_a_pool_is_created_from_a_file_of_columns(tmp_path):
     # A CSV cell is text, so these costs are none.
     assert run.code == 1
     assert "have no number in metadata.words" in run.err
+    assert "; it holds text, such as '2' (a CSV file gives text only" in run.err
 
 
 def test_costs_strata_and_parameters_travel(data):

@@ -66,6 +66,16 @@ def row_ids(snapshot: Snapshot, rows: Int64s) -> list[str]:
     return [column.values[code] for code in column.codes[rows]]
 
 
+def text_in(snapshot: Snapshot, rows: Int64s, field: str) -> str | None:
+    """Return the first text that stands in a field of some rows; None if no row has one."""
+    column = snapshot.field_to_column.get(field)
+    if column is None:
+        return None
+    codes = column.codes[rows]
+    values = (column.values[code] for code in codes[codes != MISSING])
+    return next((value for value in values if isinstance(value, str)), None)
+
+
 def strata_of(snapshot: Snapshot, rows: Int64s, field: str) -> tuple[Int64s, list[str | None]]:
     """Divide rows by the value of a field.
 

@@ -7,7 +7,15 @@ import numpy as np
 
 from kshot.arrays import Float64s, Int64s
 from kshot.errors import FieldError, InvalidInput
-from kshot.index.planning import PlanRows, plan_rows, row_ids, strata_of, structures_of_rows, tags_of
+from kshot.index.planning import (
+    PlanRows,
+    plan_rows,
+    row_ids,
+    strata_of,
+    structures_of_rows,
+    tags_of,
+    text_in,
+)
 from kshot.index.snapshot import Snapshot
 from kshot.index.store import Store
 from kshot.schemas.base import Notice
@@ -22,6 +30,7 @@ MOST_TAGS = 5_000
 """Every tag is compared with every other."""
 _TEXTS_AT_ONCE = 1_000
 _NAMED = 3
+_SHOWN = 40
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,9 +173,12 @@ def _numbers(task: Task, field_name: str | None, setting: str, notices: list[Not
     if field_name is None:
         return None
     values = task.snapshot.numbers(field_name)[task.part.rows]
-    missing = int(np.count_nonzero(np.isnan(values) & ~task.part.labelled))
-    if missing:
-        message = f"{missing} of {task.unlabelled} unlabelled examples have no number in {field_name}"
+    missing = np.isnan(values) & ~task.part.labelled
+    if missing.any():
+        message = (
+            f"{np.count_nonzero(missing)} of {task.unlabelled} unlabelled examples have no number in "
+            f"{field_name}{_but_text(task, missing, field_name)}"
+        )
         notices.append(Notice(code=f"{setting}_missing", message=message))
     return values
 
@@ -194,7 +206,8 @@ def _costs(task: Task, request: PlanRequest) -> Float64s | None:
     if missing.any():
         message = (
             f"{np.count_nonzero(missing)} unlabelled examples have no number in {request.cost_field}, "
-            f"such as {_named(task, missing)}; give them one, or set `default_cost`"
+            f"such as {_named(task, missing)}{_but_text(task, missing, request.cost_field)}; give them one, "
+            "or set `default_cost`"
         )
         raise refusal([FieldError("/cost_field", message, "missing")])
     _refuse(task, open_rows & (costs < 0), costs, "/cost_field", "allowed >= 0")
@@ -213,6 +226,14 @@ def _refuse(task: Task, wrong: Any, values: Float64s, pointer: str, allowed: str
 
 def _named(task: Task, mask: Any) -> str:
     return ", ".join(map(repr, task.ids(np.flatnonzero(mask)[:_NAMED])))
+
+
+def _but_text(task: Task, without_number: Any, field_name: str) -> str:
+    """Explain missing numbers by the text that stands in their place, if any does."""
+    text = text_in(task.snapshot, task.part.rows[without_number], field_name)
+    if text is None:
+        return ""
+    return f"; it holds text, such as {text[:_SHOWN]!r} (a CSV file gives text only, JSON Lines give numbers)"
 
 
 def _with_strata(task: Task, request: PlanRequest) -> Task:
