@@ -254,6 +254,13 @@ def test_a_folder_that_cannot_be_written_to_does_not_stop_a_plan(tmp_path, vecto
     assert "was not saved" in caplog.text
 
 
+def test_the_folder_of_a_pool_that_was_deleted_is_not_made_again(tmp_path, vectors, caplog):
+    graph = load_or_build_graph(tmp_path / "pool" / "graphs", vectors[:30], SPEC, "a")
+    assert same(graph, knn_graph(vectors[:30], 12))
+    assert not (tmp_path / "pool").exists()
+    assert "was not saved" in caplog.text
+
+
 def test_nothing_is_left_of_a_search_that_was_stopped(tmp_path, vectors):
     def stop(done, total):
         raise InterruptedError

@@ -38,7 +38,8 @@ def load_or_build_graph(
     Parameters
     ----------
     folder : Path or None
-        Where graphs are kept; made if it is not there. None: nothing is saved.
+        Where graphs are kept; made, but not the folder above it, which goes with its pool. None: nothing is
+        saved.
     vectors : float32 array, shape (n, d)
         Unit rows, not centred.
     spec : GraphSpec
@@ -90,7 +91,7 @@ def _save(path: Path, graph: NeighbourGraph, spec: GraphSpec, key: str) -> None:
         "recall": graph.recall,
         "xxh3": digest.hexdigest(),
     }
-    path.parent.mkdir(parents=True, exist_ok=True)
+    path.parent.mkdir(exist_ok=True)
     temporary = path.with_name(f"{_TEMPORARY}{uuid.uuid4().hex[:8]}")
     try:
         with temporary.open("wb") as file:
