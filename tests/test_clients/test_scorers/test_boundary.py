@@ -1,6 +1,7 @@
 """Borders in tokens, against a search over all ways to divide the tokens of the whole text."""
 
 import random
+import re
 
 import pytest
 
@@ -177,6 +178,21 @@ def test_a_tokenizer_that_loses_something_is_told_on():
 
     flow = split("q", [" YES", " yes"], special=WITH_BOS)
     assert flags(run_locally(flow, Lossy())) == [True, False]
+
+
+@pytest.mark.parametrize(("unknown", "instead"), [("[^a-z]", ""), ("<[^<>]*>", "?")])
+def test_what_a_tokenizer_drops_or_merges_of_a_text_makes_no_marker_of_it(unknown, instead):
+    # One token per character that is left: "<s>" is one, and "<s><s>" two.
+    class Letters:
+        def encode(self, text, *, add_special_tokens):
+            return [ord(one) for one in re.sub(unknown, instead, text)]
+
+        def decode(self, ids):
+            return "".join(map(chr, ids))
+
+    assert run_locally(learn_special_tokens("<|x|>"), Letters()) == SpecialTokens()
+    context = run_locally(split("q <s>", ["y"], special=SpecialTokens()), Letters())
+    assert [one.boundary for one in context] == [JOINT]
 
 
 def test_token_ids_are_fed_as_they_are():

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from kshot.clients.scorers.base import Boundary, NotScored, Terminator, Text, Tokens
-from kshot.clients.scorers.special_tokens import SpecialTokens, is_marker, marker_at_end
+from kshot.clients.scorers.special_tokens import SpecialTokens, marker_at_end, marker_ids
 from kshot.clients.scorers.tokenization import Flow, decodings, encodings
 from kshot.errors import InvalidInput, InvalidParameter
 
@@ -96,9 +96,9 @@ def _default_boundary(context: str) -> Flow[Boundary]:
     marker = marker_at_end(context)
     if marker is None:
         return Boundary.JOINT
-    whole, once, twice = yield from encodings([context, marker, 2 * marker])
-    special = is_marker(once, twice) and whole[-1:] == once[-1:]
-    return Boundary.SEPARATE if special else Boundary.JOINT
+    (whole,) = yield from encodings([context])
+    marker_to_id = yield from marker_ids([marker])
+    return Boundary.SEPARATE if whole[-1:] == (marker_to_id.get(marker),) else Boundary.JOINT
 
 
 def _joint(

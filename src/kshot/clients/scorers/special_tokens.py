@@ -1,10 +1,11 @@
 """The markers that a model's tokenizer puts around texts, learned by asking it."""
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from kshot.clients.scorers.base import Tokens
-from kshot.clients.scorers.tokenization import Encode, Flow, encodings
+from kshot.clients.scorers.tokenization import Encode, Flow, decodings, encodings
 
 END_MARKERS = (
     "<|im_end|>",
@@ -50,22 +51,13 @@ class SpecialTokens:
 
 
 def learn_special_tokens(end: str | None = None) -> Flow[SpecialTokens]:
-    """Find out a tokenizer's markers; ``end`` overrides which one ends an answer.
-
-    Text that is one more token where it is repeated is taken for a marker: what only looks like one takes
-    several.
-    """
+    """Find out a tokenizer's markers; ``end`` overrides which one ends an answer."""
     ends = END_MARKERS if end is None else (end,)
     markers = list(dict.fromkeys([*ends, *START_MARKERS]))
     bare, marked = yield [Encode("a"), Encode("a", special=True)]
     assert isinstance(bare, tuple)
     assert isinstance(marked, tuple)
-    ids = yield from encodings([text for marker in markers for text in (marker, 2 * marker)])
-    marker_to_id = {
-        marker: once[-1]
-        for marker, once, twice in zip(markers, ids[::2], ids[1::2], strict=True)
-        if is_marker(once, twice)
-    }
+    marker_to_id = yield from marker_ids(markers)
     prefix = _before(bare, marked)
     known_end = next((marker for marker in ends if marker in marker_to_id), None)
     start = prefix[-1] if prefix else None
@@ -81,12 +73,23 @@ def marker_at_end(text: str) -> str | None:
     return match.group() if match else None
 
 
-def is_marker(once: Tokens, twice: Tokens) -> bool:
-    """Say whether a text is a single token, by its tokens and by those of the text repeated.
+def marker_ids(texts: Sequence[str]) -> Flow[dict[str, int]]:
+    """Return the token of each text that is a marker.
 
-    Some tokenizers put a space before the first one.
+    A marker is one more token where it is repeated, and that token reads as the marker does. What only looks
+    like one takes several tokens, or lost the characters that the tokenizer does not know.
     """
-    return bool(once) and twice == (*once, once[-1])
+    ids = yield from encodings([text for marker in texts for text in (marker, 2 * marker)])
+    # Some tokenizers put a space before the first token.
+    text_to_id = {
+        text: once[-1]
+        for text, once, twice in zip(texts, ids[::2], ids[1::2], strict=True)
+        if once and twice == (*once, once[-1])
+    }
+    spelled = yield from decodings([(token,) for token in text_to_id.values()])
+    return {
+        text: token for (text, token), back in zip(text_to_id.items(), spelled, strict=True) if back == text
+    }
 
 
 def _before(bare: Tokens, marked: Tokens) -> Tokens:
