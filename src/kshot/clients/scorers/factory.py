@@ -1,7 +1,6 @@
 """Build a scorer from what an operator sets."""
 
-import importlib
-from typing import Literal, TypeAlias, cast
+from typing import Literal, TypeAlias
 
 from kshot.clients.scorers.base import Scorer
 from kshot.errors import InvalidParameter
@@ -38,12 +37,13 @@ def build_scorer(
     if kind == "vllm":
         if url is None:
             raise InvalidParameter("a scorer of kind vllm needs the URL of its server")
-        from kshot.clients.scorers.vllm_http import VllmHttpScorer  # noqa: PLC0415  (of this kind only)
+        from kshot.clients.scorers.vllm_http import VllmHttpScorer  # noqa: PLC0415
 
         return VllmHttpScorer(url, model=model, api_key=api_key)
     if kind == "transformers":
         if model is None:
             raise InvalidParameter("a scorer of kind transformers needs a model: a folder or a name")
-        local = importlib.import_module("kshot.clients.scorers.transformers_scorer")
-        return cast("Scorer", local.TransformersScorer(model))
+        from kshot.clients.scorers.transformers_scorer import TransformersScorer  # noqa: PLC0415
+
+        return TransformersScorer(model)
     raise InvalidParameter(f"scorer is {kind!r}, allowed: none, vllm, transformers")
