@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from typing import Any
 
 from kshot.errors import (
@@ -13,7 +12,7 @@ from kshot.errors import (
     PoolExists,
     PoolNotFound,
 )
-from kshot.records import JobState, Status
+from kshot.records import JobState
 from kshot.schemas.annotations import AnnotationReply, AnnotationRequest
 from kshot.schemas.examples import (
     DeleteReply,
@@ -28,12 +27,11 @@ from kshot.schemas.examples import (
 from kshot.schemas.gaps import Gap, GapList
 from kshot.schemas.operations import JobInfo, JobList, Readiness
 from kshot.schemas.plans import PlanInfo, PlanList, PlannedExample, PlannedList, PlanRequest
-from kshot.schemas.pools import PoolCreate, PoolInfo, PoolList, PoolPatch, PoolSettings, PoolStats
+from kshot.schemas.pools import PoolCreate, PoolInfo, PoolList, PoolPatch, PoolStats
 from kshot.schemas.scoring import ScoreItem, ScoreReply, ScoreRequest, ScorerInfo
 from kshot.schemas.selections import (
     BatchReply,
     BatchRequest,
-    Demonstration,
     Hit,
     RenderReply,
     RenderRequest,
@@ -41,14 +39,11 @@ from kshot.schemas.selections import (
     SearchRequest,
     SelectionReply,
     SelectRequest,
-    SetStatistics,
     StoredSelection,
-    Usage,
 )
 from kshot.schemas.tuning import TuneRequest
 from kshot.server.validation import field_errors
-
-NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
+from tests.test_server.stub_replies import NOW, example_info, job_info, plan_info, pool_info, selection_reply
 
 
 class Failing:
@@ -63,20 +58,6 @@ class Failing:
         self.calls.append((name, arguments))
         if self.error is not None and len(self.calls) > self.after_calls:
             raise self.error
-
-
-def pool_info(name: str) -> PoolInfo:
-    return PoolInfo(
-        name=name,
-        settings=PoolSettings(),
-        embedder_fingerprint=None,
-        dimension=None,
-        version=0,
-        examples=0,
-        indexed_version=0,
-        created_at=NOW,
-        updated_at=NOW,
-    )
 
 
 class StubPools(Failing):
@@ -139,23 +120,6 @@ class StubTuning(Failing):
     async def start(self, pool: str, request: TuneRequest) -> JobInfo:
         self.called("start", (pool, request))
         return job_info("j2", "tune", JobState.QUEUED)
-
-
-def example_info(example_id: str) -> ExampleInfo:
-    return ExampleInfo(
-        id=example_id,
-        inputs="a",
-        outputs="b",
-        metadata={},
-        split=None,
-        status=Status.APPROVED,
-        subject_id=None,
-        group=None,
-        content_hash="0",
-        added_in=1,
-        created_at=NOW,
-        updated_at=NOW,
-    )
 
 
 @dataclass(frozen=True)
@@ -238,35 +202,6 @@ class StubAnnotations(Failing):
         return AnnotationReply(approved=n, replaced=0, unchanged=0, version=2, indexed=wait == "indexed")
 
 
-def selection_reply(k: int = 2) -> SelectionReply:
-    return SelectionReply(
-        selection_id="s1",
-        pool="tickets",
-        pool_version=1,
-        method="fused",
-        demonstrations=[
-            Demonstration(
-                id=f"ex-{rank}",
-                rank=rank,
-                part="dynamic",
-                inputs={"question": "Where is my parcel? " * 10},
-                outputs="delivery",
-                metadata={"lang": "en", "priority": 2},
-                score=0.5,
-                gain=0.5,
-                similarity=0.5,
-                tokens=60,
-                label="delivery",
-            )
-            for rank in range(k)
-        ],
-        usage=Usage(tokens=60 * k, estimated=True, eligible=100, candidates=64),
-        set=SetStatistics(mean_pairwise=0.4, labels={"delivery": k}),
-        prefix_hash=None,
-        timing_ms={"total": 1.0},
-    )
-
-
 class StubSelections(Failing):
     def __init__(self, k: int = 2) -> None:
         super().__init__()
@@ -307,38 +242,6 @@ class StubSelections(Failing):
         self.called("gaps", {"below": below, "cursor": cursor, "limit": limit})
         gap = Gap(query="a", count=2, best_similarity=0.25, first_at=NOW, last_at=NOW, selection_id="s1")
         return GapList(data=[gap], next_cursor="next", below=0.35)
-
-
-def job_info(job_id: str, kind: str, state: JobState) -> JobInfo:
-    return JobInfo(
-        id=job_id,
-        kind=kind,
-        pool="tickets",
-        state=state,
-        done=0,
-        total=None,
-        phase=None,
-        result=None,
-        error=None,
-        created_at=NOW,
-        updated_at=NOW,
-    )
-
-
-def plan_info(plan_id: str, state: JobState) -> PlanInfo:
-    return PlanInfo(
-        id=plan_id,
-        pool="tickets",
-        state=state,
-        phase=None,
-        done=0,
-        total=None,
-        request={"pool": "tickets", "budget": 3},
-        result=None,
-        error=None,
-        created_at=NOW,
-        updated_at=NOW,
-    )
 
 
 class StubPlans(Failing):
