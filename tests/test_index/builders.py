@@ -127,3 +127,11 @@ def fields_of_row(snapshot: Snapshot, row: int) -> dict[str, Any]:
 def ids_of(snapshot: Snapshot, rows: Any) -> list[str]:
     column = snapshot.field_to_column["id"]
     return [column.values[column.codes[row]] for row in rows]
+
+
+def reopened(folder) -> Any:
+    return PoolIndex(folder, None, no_texts)
+
+
+def live_ids(snapshot):
+    return ids_of(snapshot, np.flatnonzero(snapshot.live)) if snapshot.live.any() else []
