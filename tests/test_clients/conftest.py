@@ -14,6 +14,7 @@ from kshot.clients.embedders.minilm import open_minilm
 from kshot.server.bootstrap import build_app
 from kshot.server.settings import Settings
 from tests.test_clients.adapters import Awaited
+from tests.test_clients.sdk_tickets import TICKETS
 
 
 @pytest.fixture(scope="session")
@@ -64,3 +65,10 @@ def empty_pool(client) -> Iterator[str]:
     client.create_pool(name, embedder="hashing")
     yield name
     client.delete_pool(name)
+
+
+@pytest.fixture
+def pool(client, empty_pool: str) -> str:
+    """Give a pool of tickets."""
+    client.upsert(empty_pool, TICKETS)
+    return empty_pool
