@@ -86,9 +86,13 @@ def test_different_texts_have_different_vectors(embedder):
 
 
 def test_tokens_are_cut_and_marked_per_text(embedder):
-    if embedder.token_layers is None:
-        pytest.skip("sentence vectors only")
     text = "Where is my parcel?"
+    if embedder.token_layers is None:
+        features = embedder.encode([text, "", "lorem ipsum " * 90_000], token_layer=None, spans=True)
+        tokens = (features.tokens, features.offsets, features.token_ids, features.special, features.spans)
+        assert tokens == (None,) * 5
+        assert features.truncated.tolist() == [False, False, True]
+        return
     features = embedder.encode([text, ""], token_layer=layer_of(embedder), spans=True)
     count = 7  # two markers, four words, one question mark
     assert features.offsets.tolist() == [0, count, count + 2]
