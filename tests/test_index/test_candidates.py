@@ -35,7 +35,7 @@ class Asking:
     pool_wide: ClassVar[bool] = False
 
     def select(self, *_) -> Picks:
-        raise NotImplementedError
+        raise AssertionError("choosing is not asked for here")
 
 
 class AskingForAll(Asking):
