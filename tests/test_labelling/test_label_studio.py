@@ -231,15 +231,16 @@ def test_who_and_when_may_be_junk_without_harm_to_the_answer(fields, code):
     [
         ([TASK.id], "a list"),
         ({"tasks": []}, "an object with tasks"),
-        ([{"data": {"kshot_id": "a"}}], "a list of objects with data, without annotations"),
+        ([{"data": {"kshot_id": "a"}}], "a list of objects with data"),
         (None, "null"),
-        ([{}], "a list of objects with nothing, without annotations"),
+        ([{}], "a list of objects with nothing"),
     ],
 )
 def test_a_file_that_is_no_export_is_an_error_that_says_what_it_is(value, found):
     with pytest.raises(InvalidInput) as caught:
         read_answers(json.dumps(value).encode(), "label-studio")
-    assert caught.value.message.endswith(f"received {found}")
+    wanted = "wanted a JSON or JSON_MIN export of Label Studio, with annotations"
+    assert caught.value.message == f"{wanted}; received {found}"
 
 
 def test_json_min_tells_inputs_from_answers_even_where_they_have_names_of_its_own():

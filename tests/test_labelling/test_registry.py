@@ -2,6 +2,7 @@
 
 import copy
 import json
+import re
 from typing import Any
 
 import pytest
@@ -55,9 +56,23 @@ def test_a_file_shows_what_it_is(data, form):
     assert recognised(data) == form
 
 
-@pytest.mark.parametrize("data", [b"", b"hello", b"{}", b"[3]", b"id,label\n", b'{"id": "a"}', b"\x00" * 9])
-def test_what_is_no_file_of_answers_is_an_error_that_lists_what_is(data):
-    with pytest.raises(InvalidInput, match="allowed are a JSON or JSON_MIN export of Label Studio"):
+@pytest.mark.parametrize(
+    ("data", "received"),
+    [
+        (b"", "an empty file"),
+        (b"hello", "a first line of 5 characters without an id"),
+        (b"{}", "an object with nothing"),
+        (b"[3]", "a list"),
+        (b"id,label\n", "id, label"),
+        (b'{"id": "a"}', "an object with id"),
+        (b'{"inputs": "a"}\n{"inputs": "b"}\n', "a list of objects with inputs"),
+        (tasks_file("label-studio", [Task(id="a", inputs="x")]), "a list of objects with data, predictions"),
+        (b"\x00" * 9, "a first line of 9 characters without an id"),
+    ],
+)
+def test_what_is_no_file_of_answers_is_an_error_that_says_what_it_is_and_what_is_allowed(data, received):
+    allowed = "allowed are a JSON or JSON_MIN export of Label Studio"
+    with pytest.raises(InvalidInput, match=re.escape(f"received {received}; {allowed}")):
         read_answers(data)
 
 

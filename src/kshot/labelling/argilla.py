@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 from kshot.errors import InvalidInput
 from kshot.labelling.answers import AnswerFile, Verdict
 from kshot.labelling.outputs import Unsupported
-from kshot.labelling.parsing import file_text, kind_of, parse_json
+from kshot.labelling.parsing import described, file_text, parse_json
 from kshot.labelling.tasks import RESERVED, Task, in_rank_order, json_bytes
 from kshot.labelling.votes import Expected, Votes, line_objects, objects
 
@@ -70,7 +70,7 @@ def read_answers(data: bytes, expected: Expected) -> AnswerFile:
             raise InvalidInput(f"wanted records of Argilla as JSON; this is none: {error}") from None
     else:
         if value != [] and not is_export(value):
-            raise InvalidInput(f"wanted records of Argilla with responses, received {_described(value)}")
+            raise InvalidInput(f"wanted records of Argilla with responses, received {described(value)}")
         numbered = list(objects(_rows(value), votes))
     for place, record in numbered:
         _read_record(place, record, votes)
@@ -94,11 +94,6 @@ def _rows(value: Any) -> Iterable[Any]:
 def _has_responses(row: dict[str, Any]) -> bool:
     # Label Studio's tasks have no responses, and other tools' rows none beside an id.
     return "id" in row and ("responses" in row or any(name.endswith(_RESPONSES) for name in row))
-
-
-def _described(value: Any) -> str:
-    first = next((row for row in _rows(value) if isinstance(row, dict)), None)
-    return kind_of(value) if first is None else f"objects with {', '.join(list(first)[:5]) or 'nothing'}"
 
 
 def _read_record(place: int, record: dict[str, Any], votes: Votes) -> None:

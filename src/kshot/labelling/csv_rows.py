@@ -92,9 +92,7 @@ def read_answers(data: bytes, expected: Expected) -> AnswerFile:
     column_to_name = _output_columns(header, expected.output_fields)
     if id_column is None or not column_to_name:
         wanted = ", ".join(expected.output_fields) or "outputs"
-        raise InvalidInput(
-            f"wanted CSV with the columns id and {wanted}, received {_described(text, header)}"
-        )
+        raise InvalidInput(f"wanted CSV with the columns id and {wanted}, received {described(text)}")
     pool, plan = (_first(header, RESERVED + name, name) for name in ("pool", "plan"))
     time = _first(header, "annotated_at", "updated_at")
     rows = _rows(text, delimiter, votes)
@@ -174,7 +172,9 @@ def _plain(row: dict[str, str], column: str | None) -> str | None:
     return None if column is None or column not in row else unescaped(row[column])
 
 
-def _described(text: str, header: Sequence[str]) -> str:
+def described(text: str) -> str:
+    """Name what a text is in a message: its columns, if one of them is an id."""
+    _, header = _header(text)
     if header:
         return ", ".join(header[:10])[:200]
     first = text.lstrip("\r\n").split("\n", 1)[0]

@@ -5,7 +5,7 @@ from typing import Any
 
 from kshot.errors import InvalidInput
 from kshot.labelling.answers import AnswerFile
-from kshot.labelling.parsing import file_text
+from kshot.labelling.parsing import field_names, file_text
 from kshot.labelling.tasks import Task, in_rank_order, json_lines
 from kshot.labelling.votes import Expected, Votes, line_objects
 
@@ -53,7 +53,7 @@ def read_answers(data: bytes, expected: Expected) -> AnswerFile:
     wanted = expected.output_fields
     rows = list(line_objects(file_text(data), votes))
     if rows and not any(is_answers(row, wanted) for _, row in rows):
-        found = ", ".join(list(rows[0][1])[:5]) or "nothing"
+        found = field_names(rows[0][1])
         names = ", ".join(wanted) or "outputs"
         raise InvalidInput(f"wanted lines with id and {names}, received objects with {found}")
     if not rows and votes.problems:

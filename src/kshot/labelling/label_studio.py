@@ -8,7 +8,7 @@ from xml.sax.saxutils import quoteattr
 from kshot.errors import InvalidInput, InvalidParameter
 from kshot.labelling.answers import AnswerFile, Verdict
 from kshot.labelling.outputs import Unsupported
-from kshot.labelling.parsing import file_text, kind_of, parse_json
+from kshot.labelling.parsing import described, file_text, kind_of, parse_json
 from kshot.labelling.tasks import RESERVED, Task, in_rank_order, json_bytes
 from kshot.labelling.votes import Expected, Votes, objects
 
@@ -37,6 +37,7 @@ _TYPE_TO_KEY = {
 _VARIABLE = re.compile(r"[A-Za-z_]\w*")
 _NO_XML = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 _LONG_LIST = 20
+_WANTED = "wanted a JSON or JSON_MIN export of Label Studio"
 
 
 def write_tasks(tasks: Iterable[Task], labels: Sequence[str] = ()) -> bytes:
@@ -135,12 +136,9 @@ def read_answers(data: bytes, expected: Expected) -> AnswerFile:
     try:
         value = parse_json(file_text(data))
     except ValueError as error:
-        raise InvalidInput(
-            f"wanted a JSON or JSON_MIN export of Label Studio; this is no JSON: {error}"
-        ) from None
+        raise InvalidInput(f"{_WANTED}; this is no JSON: {error}") from None
     if value != [] and not is_export(value):
-        found = _described(value)
-        raise InvalidInput(f"wanted a JSON or JSON_MIN export of Label Studio, received {found}")
+        raise InvalidInput(f"{_WANTED}, with annotations; received {described(value)}")
     votes = Votes(expected)
     for place, row in objects(value, votes):
         if "annotations" in row:
@@ -148,15 +146,6 @@ def read_answers(data: bytes, expected: Expected) -> AnswerFile:
         else:
             _read_flat(place, row, votes)
     return votes.finish(NAME)
-
-
-def _described(value: Any) -> str:
-    if isinstance(value, dict):
-        return f"an object with {', '.join(list(value)[:5]) or 'nothing'}"
-    first = next((row for row in value if isinstance(row, dict)), None) if isinstance(value, list) else None
-    if first is None:
-        return kind_of(value)
-    return f"a list of objects with {', '.join(list(first)[:5]) or 'nothing'}, without annotations"
 
 
 def _read_task(place: int, task: dict[str, Any], votes: Votes) -> None:

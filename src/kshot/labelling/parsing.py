@@ -2,6 +2,7 @@
 
 import json
 import math
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
@@ -73,6 +74,21 @@ def is_storable(text: str) -> bool:
     except InvalidInput:
         return False
     return True
+
+
+def described(value: Any) -> str:
+    """Name what parsed JSON is in a message: its kind, and the fields of its first object."""
+    if isinstance(value, dict):
+        return f"an object with {field_names(value)}"
+    if isinstance(value, list):
+        first = next((row for row in value if isinstance(row, dict)), None)
+        return "a list" if first is None else f"a list of objects with {field_names(first)}"
+    return kind_of(value)
+
+
+def field_names(row: Mapping[str, Any]) -> str:
+    """Name the first fields of an object in a message."""
+    return ", ".join(list(row)[:5])[:200] or "nothing"
 
 
 def kind_of(value: Any) -> str:

@@ -9,7 +9,7 @@ from typing import Any
 from kshot.errors import InvalidInput
 from kshot.labelling.answers import AnswerFile, Verdict
 from kshot.labelling.outputs import Unsupported
-from kshot.labelling.parsing import file_text, kind_of
+from kshot.labelling.parsing import field_names, file_text, kind_of
 from kshot.labelling.tasks import RESERVED, Task, in_rank_order, json_lines
 from kshot.labelling.votes import Expected, Votes, line_objects
 
@@ -65,7 +65,7 @@ def read_answers(data: bytes, expected: Expected) -> AnswerFile:
     votes = Votes(expected)
     rows = list(line_objects(file_text(data), votes))
     if rows and not any(is_export(row) for _, row in rows):
-        found = ", ".join(list(rows[0][1])[:5]) or "nothing"
+        found = field_names(rows[0][1])
         raise InvalidInput(
             f"wanted lines of `prodigy db-out`, received objects with {found}, without an answer"
         )

@@ -8,7 +8,7 @@ from typing import Any, Final
 from kshot.errors import InvalidInput, InvalidParameter
 from kshot.labelling import argilla, csv_rows, jsonl_rows, label_studio, prodigy
 from kshot.labelling.answers import AnswerFile
-from kshot.labelling.parsing import file_text, parse_json
+from kshot.labelling.parsing import described, file_text, parse_json
 from kshot.labelling.tasks import Task
 from kshot.labelling.votes import Expected
 
@@ -110,37 +110,43 @@ def recognised(data: bytes, output_fields: Sequence[str] = ()) -> str:
     """
     text = file_text(data)
     stripped = text.lstrip()
-    if not stripped.startswith(("[", "{")):
-        if csv_rows.is_answers(text, output_fields):
-            return csv_rows.NAME
-    elif (found := _of_json(stripped, output_fields)) is not None:
+    if stripped.startswith(("[", "{")):
+        found, received = _of_json(stripped, output_fields)
+    else:
+        found = csv_rows.NAME if csv_rows.is_answers(text, output_fields) else None
+        received = csv_rows.described(text)
+    if found is not None:
         return found
     raise InvalidInput(
-        "this is no file of answers: allowed are a JSON or JSON_MIN export of Label Studio, records of "
-        "Argilla with responses, lines of `prodigy db-out`, and JSON Lines or CSV with id and "
-        + (", ".join(output_fields) or "outputs")
+        f"this is no file of answers: received {received}; allowed are a JSON or JSON_MIN export of Label "
+        "Studio, records of Argilla with responses, lines of `prodigy db-out`, and JSON Lines or CSV with id "
+        "and " + (", ".join(output_fields) or "outputs")
     )
 
 
-def _of_json(text: str, output_fields: Sequence[str]) -> str | None:
+def _of_json(text: str, output_fields: Sequence[str]) -> tuple[str | None, str]:
+    """Return the format, if it is one, and in words what the text holds."""
     try:
         value: Any = parse_json(text)
     except ValueError:
-        return _of_lines(text, output_fields)
-    if value == [] or label_studio.is_export(value):
-        return label_studio.NAME
-    # A single line of JSON Lines is an object as well.
-    return _of_rows([value], output_fields) or (argilla.NAME if argilla.is_export(value) else None)
+        value = rows = _first_lines(text)
+    else:
+        if value == [] or label_studio.is_export(value):
+            return label_studio.NAME, described(value)
+        # A single line of JSON Lines is an object as well.
+        rows = [value]
+    found = _of_rows(rows, output_fields) or (argilla.NAME if argilla.is_export(value) else None)
+    return found, described(value)
 
 
-def _of_lines(text: str, output_fields: Sequence[str]) -> str | None:
+def _first_lines(text: str) -> list[Any]:
     rows = []
     for line in text.split("\n", 1000)[:1000]:
         try:
             rows.append(parse_json(line))
         except ValueError:
             continue
-    return _of_rows(rows, output_fields) or (argilla.NAME if argilla.is_export(rows) else None)
+    return rows
 
 
 def _of_rows(rows: Sequence[Any], output_fields: Sequence[str]) -> str | None:
