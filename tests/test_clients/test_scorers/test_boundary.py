@@ -191,8 +191,9 @@ def test_what_a_tokenizer_drops_or_merges_of_a_text_makes_no_marker_of_it(unknow
             return "".join(map(chr, ids))
 
     assert run_locally(learn_special_tokens("<|x|>"), Letters()) == SpecialTokens()
-    context = run_locally(split("q <s>", ["y"], special=SpecialTokens()), Letters())
-    assert [one.boundary for one in context] == [JOINT]
+    (fed,) = run_locally(split("q <s>", ["y"], special=SpecialTokens()), Letters())
+    assert isinstance(fed, Fed)
+    assert fed.boundary is JOINT
 
 
 def test_token_ids_are_fed_as_they_are():
