@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from threading import Timer, main_thread
 
 import httpx
 import pytest
@@ -170,6 +171,20 @@ def test_nothing_of_a_server_outlives_it(environment, tmp_path, monkeypatch):
     with pytest.raises(httpx.ConnectError):
         httpx.get(server.url)
     assert ends_soon(int(note.read_text()))
+
+
+def test_nothing_of_a_server_outlives_it_where_nobody_waits_for_its_end(environment, tmp_path, monkeypatch):
+    note = tmp_path / "child"
+    monkeypatch.setenv("STAND_IN_CHILD", str(note))
+    server = VllmServer(VllmSettings(model="stubborn"), environment=environment)
+    server.start(timeout_s=30)
+    impatience = Timer(0.5, signal.pthread_kill, [main_thread().ident, signal.SIGINT])
+    impatience.start()
+    with pytest.raises(KeyboardInterrupt):
+        server.stop()
+    impatience.join()
+    assert ends_soon(int(note.read_text()))
+    assert not server.log.parent.exists()
 
 
 def test_a_port_in_use_is_refused_before_anything_starts(environment):

@@ -239,17 +239,12 @@ class VllmServer:
     def stop(self, *, timeout_s: float = 20.0) -> None:
         """Ask the server to end, and end it where it does not; a second call does nothing."""
         process, self._process = self._process, None
-        if process is not None:
-            with suppress(ProcessLookupError):
-                process.send_signal(signal.SIGTERM)
-            with suppress(subprocess.TimeoutExpired):
-                process.wait(timeout_s)
-            # Its engine is a process of its own, which may outlive it.
-            with suppress(ProcessLookupError):
-                os.killpg(process.pid, signal.SIGKILL)
-            process.wait()
-        if self._folder is not None:
-            shutil.rmtree(self._folder, ignore_errors=True)
+        try:
+            if process is not None:
+                _end(process, timeout_s)
+        finally:
+            if self._folder is not None:
+                shutil.rmtree(self._folder, ignore_errors=True)
 
     def __enter__(self) -> Self:
         return self
@@ -290,3 +285,16 @@ class VllmServer:
 
     def _failure(self, what: str) -> ScorerUnavailable:
         return ScorerUnavailable(f"{what}; its log ends with:\n{self.tail()}")
+
+
+def _end(process: subprocess.Popen[bytes], timeout_s: float) -> None:
+    try:
+        with suppress(ProcessLookupError):
+            process.send_signal(signal.SIGTERM)
+        with suppress(subprocess.TimeoutExpired):
+            process.wait(timeout_s)
+    finally:
+        # Its engine is a process of its own, which may outlive it; a second Ctrl-C ends the waiting only.
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
