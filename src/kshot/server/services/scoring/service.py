@@ -3,6 +3,7 @@
 import asyncio
 import time
 from collections.abc import Callable, Coroutine
+from concurrent.futures import wait
 from typing import TypeVar
 
 from kshot.clients.scorers.base import Pair, Scored, Scorer
@@ -177,13 +178,9 @@ class ScoringService:
 
         future = asyncio.run_coroutine_threadsafe(with_scorer(), self._loop)
         try:
-            while True:
-                try:
-                    return future.result(_TICK_S)
-                except TimeoutError:
-                    if future.done():
-                        raise
+            while not wait([future], _TICK_S).done:
                 tick()
+            return future.result()
         finally:
             future.cancel()
 
