@@ -22,12 +22,12 @@ class CircuitBreaker:
         self._allowed = failures
         self._pause_s = pause_s
         self._failures = 0
-        self._closed_until_s = 0.0
+        self._open_until_s = 0.0
 
     @property
     def is_open(self) -> bool:
         """Whether requests are refused at this moment."""
-        return self._failures >= self._allowed and self._clock() < self._closed_until_s
+        return self._failures >= self._allowed and self._clock() < self._open_until_s
 
     def check(self) -> None:
         """Refuse while open; half-open, the first who asks may try.
@@ -39,9 +39,9 @@ class CircuitBreaker:
         """
         if self._failures < self._allowed:
             return
-        if self._clock() < self._closed_until_s:
+        if self._clock() < self._open_until_s:
             raise ScorerUnavailable(f"the scorer did not answer {self._failures} times in a row")
-        self._closed_until_s = self._clock() + self._pause_s
+        self._open_until_s = self._clock() + self._pause_s
 
     def succeeded(self) -> None:
         """Close."""
@@ -51,4 +51,4 @@ class CircuitBreaker:
         """Count a failure; the pause starts with the one that opens."""
         self._failures += 1
         if self._failures >= self._allowed:
-            self._closed_until_s = self._clock() + self._pause_s
+            self._open_until_s = self._clock() + self._pause_s

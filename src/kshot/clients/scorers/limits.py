@@ -11,8 +11,8 @@ from kshot.errors import InvalidParameter
 class AdaptiveLimit:
     """Bounds the sum of the weights in flight; those that wait are let in in their order.
 
-    After every success the bound grows by a ``steps``-th of its maximum divided by how often it fits, up to
-    the maximum; an overload halves it. Something heavier than the bound goes alone.
+    After every success the bound grows, by ``least`` per round trip of everything in flight, up to ``most``;
+    an overload halves it. Something heavier than the bound goes alone.
 
     Lifetime: belongs to the event loop that uses it.
 
@@ -54,7 +54,7 @@ class AdaptiveLimit:
             self._admit()
 
     def succeeded(self) -> None:
-        """Grow: by the least bound per round trip of everything in flight."""
+        """Grow."""
         self._bound = min(self._most, self._bound + self._least * self._least / self._bound)
         self._admit()
 

@@ -25,14 +25,11 @@ class ServedModel:
     root : str
         Where it was loaded from.
     max_model_tokens : int or None
-    created : int or None
-        Changes with every start of some servers.
     """
 
     name: str
     root: str
     max_model_tokens: int | None
-    created: int | None
 
 
 async def served_model(endpoint: Endpoint, wanted: str | None) -> ServedModel:
@@ -54,7 +51,6 @@ async def served_model(endpoint: Endpoint, wanted: str | None) -> ServedModel:
             name=str(found["id"]),
             root=str(found.get("root") or found["id"]),
             max_model_tokens=longest if isinstance(longest, int) else None,
-            created=found.get("created") if isinstance(found.get("created"), int) else None,
         )
     except Rejected as error:
         raise ScorerUnavailable(f"the scorer does not list its models: {error}") from error
