@@ -76,6 +76,9 @@ def test_every_command_teaches_with_an_example_of_itself(path):
     run = Run(*path, "--help")
     assert run.code == 0
     assert "Usage" in run.out
+    # Markdown would run the lines of a paragraph together.
+    examples = [line.strip() for line in text.splitlines() if line.lstrip().startswith("kshot ")]
+    assert set(examples) <= {line.strip() for line in run.out.splitlines()}
 
 
 @pytest.mark.parametrize("path", COMMANDS, ids=" ".join)
@@ -153,6 +156,12 @@ def test_an_error_is_one_line_with_a_hint_and_no_traceback(monkeypatch):
 def test_refused_fields_are_part_of_the_line(monkeypatch):
     fail_with(monkeypatch, InvalidInput("refused", errors=[FieldError("/k", "received 0, allowed >= 1")]))
     assert Run("pool", "ls").err == "error: refused (/k: received 0, allowed >= 1)\n"
+
+
+def test_refused_fields_that_the_message_tells_are_not_told_twice(monkeypatch):
+    errors = [FieldError("/k", "is missing"), FieldError("/inputs", "is missing")]
+    fail_with(monkeypatch, InvalidInput("/k is missing", errors=errors))
+    assert Run("pool", "ls").err == "error: /k is missing (/inputs: is missing)\n"
 
 
 def test_with_json_an_error_is_an_object_on_stdout_as_well(monkeypatch):

@@ -106,10 +106,18 @@ def test_costs_strata_and_parameters_travel(data):
 
 
 @pytest.mark.parametrize(
-    "arguments", [[], ["--budget", "3", "--max-cost", "4"], ["--budget", "0"], ["--budget", "x"]]
+    ("arguments", "why"),
+    [
+        ([], "received neither"),
+        (["--budget", "3", "--max-cost", "4"], "received both"),
+        (["--budget", "0"], "greater than or equal"),
+        (["--budget", "x"], "valid integer"),
+    ],
 )
-def test_senseless_budgets_are_wrong_usage(data, arguments):
-    assert Run("plan", "create", "tickets", *arguments, "--data", data).code == 2
+def test_senseless_budgets_are_wrong_usage(data, arguments, why):
+    run = Run("plan", "create", "tickets", *arguments, "--data", data)
+    assert run.code == 2
+    assert why in run.err
 
 
 def test_an_unknown_method_is_answered_with_those_there_are(data):
@@ -129,6 +137,11 @@ def test_plans_are_listed_and_shown(data):
     assert [item["rank"] for item in both["items"]] == list(range(1, 13))
     missing = Run("plan", "show", "none", "--data", data)
     assert (missing.code, "no plan has the id 'none'" in missing.err) == (1, True)
+
+
+def test_an_id_can_be_copied_from_a_narrow_list(data, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
+    assert the_plan(data) in Run("plan", "ls", "--data", data).out
 
 
 def test_methods_are_listed(data):

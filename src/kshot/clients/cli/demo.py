@@ -71,8 +71,10 @@ def demo(
 
     The queries shown are those on which the methods differ most.
 
-        kshot demo
-        kshot demo --embedder hashing --methods similarity,bm25
+    ```
+    kshot demo
+    kshot demo --embedder hashing --methods similarity,bm25
+    ```
     """
     session = Session.of(context, as_json=as_json)
     first, second = _two_methods(methods)

@@ -59,13 +59,15 @@ def register(app: typer.Typer) -> None:
 def doctor(
     context: typer.Context, url: UrlOption = None, data: DataOption = None, as_json: JsonOption = False
 ) -> None:
-    """Check Python, packages, data folder, server and model; the exit code is 1 if one of them is broken.
+    """Check Python, packages, data folder, server, scorer and model; the exit code is 1 if one is broken.
 
     What is not installed, or not named, is skipped.
 
-        kshot doctor
-        kshot doctor --url http://127.0.0.1:8080
-        kshot doctor --data /srv/kshot --json
+    ```
+    kshot doctor
+    kshot doctor --url http://127.0.0.1:8080
+    kshot doctor --data /srv/kshot --json
+    ```
     """
     session = Session.of(context, url, data, as_json=as_json)
     checks = []

@@ -36,8 +36,10 @@ def gaps(
 ) -> None:
     """List the queries to which nothing in a pool came close, the worst first: what to annotate next.
 
+    ```
     kshot pool gaps tickets
     kshot pool gaps tickets --below 0.5 --limit 100 --json
+    ```
     """
     session = Session.of(context, url, data, as_json=as_json)
     with session.client() as client:

@@ -50,8 +50,11 @@ class Commands(TyperGroup):
 def _report(error: KshotError, *, as_json: bool) -> None:
     message = error.message
     if error.errors:
-        fields = "; ".join(f"{item.pointer or 'body'}: {item.message}" for item in error.errors[:5])
-        message = message if fields in message else f"{message} ({fields})"
+        untold = [
+            item for item in error.errors[:5] if not (item.pointer in message and item.message in message)
+        ]
+        fields = "; ".join(f"{item.pointer or 'body'}: {item.message}" for item in untold)
+        message = f"{message} ({fields})" if fields else message
     notes = "".join(f"; {text}" for text in getattr(error, "__notes__", ()))
     request = f" [request {error.request_id}]" if error.request_id else ""
     output.fail(f"{message}{notes}{request}", hint_for(error))

@@ -6,7 +6,7 @@ appear on terminals only, which rich sees to.
 
 import json
 import unicodedata
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from threading import Timer
 from typing import Any
@@ -52,14 +52,24 @@ def print_text(text: str) -> None:
 
 
 def print_table(
-    columns: Sequence[str], rows: Iterable[Sequence[object]], *, title: str | None = None, lines: bool = False
+    columns: Sequence[str],
+    rows: Iterable[Sequence[object]],
+    *,
+    title: str | None = None,
+    lines: bool = False,
+    whole: Collection[str] = (),
 ) -> None:
-    """Print a table, with ``lines`` between the rows; texts are never read as markup."""
+    """Print a table, with ``lines`` between the rows; texts are never read as markup.
+
+    The columns named by ``whole`` hold what is to be copied: others give way to them on a narrow terminal.
+    """
     cells = [list(row) for row in rows]
     table = Table(title=title, title_justify="left", show_lines=lines)
     for position, name in enumerate(columns):
         numbers = all(isinstance(row[position], int | float | None) for row in cells)
-        table.add_column(name, justify="right" if numbers and cells else "left", overflow="fold")
+        table.add_column(
+            name, justify="right" if numbers and cells else "left", overflow="fold", no_wrap=name in whole
+        )
     for row in cells:
         table.add_row(*(Text(_cell(value)) for value in row))
     out.print(table)

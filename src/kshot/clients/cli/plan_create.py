@@ -105,14 +105,17 @@ def create(
 
     Examples with outputs count as covered, so that the next plan goes on where the last one ended.
 
-        kshot plan create tickets --budget 300
-        kshot plan create tickets --budget 100 --file unlabelled.jsonl --create
-        kshot plan create tickets --max-cost 5000 --cost-field metadata.words --strata metadata.lang
-        kshot plan create tickets -b 50 --method '{"type": "ideal", "n_neighbors": 20}' --gaps 100
+    ```
+    kshot plan create tickets --budget 300
+    kshot plan create tickets --budget 100 --file unlabelled.jsonl --create
+    kshot plan create tickets --max-cost 5000 --cost-field metadata.words --strata metadata.lang
+    kshot plan create tickets -b 50 --method '{"type": "ideal", "n_neighbors": 20}' --gaps 100
+    ```
     """
     session = Session.of(context, url, data, as_json=as_json)
     if (budget is None) == (max_cost is None):
-        raise typer.BadParameter("give --budget or --max-cost")
+        given = "received neither" if budget is None else "received both"
+        raise typer.BadParameter(f"give either --budget or --max-cost; {given}")
     options: dict[str, Any] = {
         "method": json_argument(method, "--method")
         if method is not None and method.startswith("{")

@@ -38,8 +38,10 @@ def curve(
 
     Coverage is the cosine of every unlabelled example to its nearest labelled one.
 
-        kshot plan curve PLAN
-        kshot plan curve PLAN --png curve.png --html curve.html
+    ```
+    kshot plan curve PLAN
+    kshot plan curve PLAN --png curve.png --html curve.html
+    ```
     """
     session = Session.of(context, url, data, as_json=as_json)
     with session.client() as client:
@@ -108,8 +110,10 @@ def export(
 ) -> None:
     """Write what a plan proposes as a file for a labelling tool, the first to label first.
 
-        kshot plan export PLAN --format label-studio -o tasks.json --interface interface.xml
-        kshot plan export PLAN --format csv > tasks.csv
+    ```
+    kshot plan export PLAN --format label-studio -o tasks.json --interface interface.xml
+    kshot plan export PLAN --format csv > tasks.csv
+    ```
 
     `kshot plan import` takes the answers back.
     """

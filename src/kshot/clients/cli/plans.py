@@ -49,6 +49,7 @@ def list_plans(
             ]
             for one in found
         ],
+        whole={"plan"},
     )
 
 
@@ -63,7 +64,7 @@ def show(
 ) -> None:
     """Show what a plan proposes, and what became of it.
 
-    kshot plan show 0b9c --limit 300
+    kshot plan show PLAN --limit 300
     """
     session = Session.of(context, url, data, as_json=as_json)
     with session.client() as client:

@@ -153,8 +153,10 @@ def export_pool(
 
     Vectors that the server computed are left out: they are computed again on import.
 
-        kshot pool export tickets -o tickets.jsonl
-        kshot pool import tickets.jsonl --name tickets-copy
+    ```
+    kshot pool export tickets -o tickets.jsonl
+    kshot pool import tickets.jsonl --name tickets-copy
+    ```
     """
     session = Session.of(context, url, data, as_json=as_json)
     with session.client() as client:

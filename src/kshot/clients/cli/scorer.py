@@ -62,9 +62,11 @@ def start(
 
     It prints `Listening on http://127.0.0.1:PORT` once it answers, as JSON `{"url": ..., "model": ...}`.
 
-        kshot scorer start HuggingFaceTB/SmolLM2-135M-Instruct
-        kshot scorer start ./my-model --name mine --port 8000
-        kshot scorer start ./my-model --compile -- --tensor-parallel-size 2
+    ```
+    kshot scorer start HuggingFaceTB/SmolLM2-135M-Instruct
+    kshot scorer start ./my-model --name mine --port 8000
+    kshot scorer start ./my-model --compile -- --tensor-parallel-size 2
+    ```
     """
     session = Session.of(context, as_json=as_json)
     settings = VllmSettings(

@@ -97,15 +97,13 @@ def select(
 ) -> None:
     """Choose the best demonstrations for a query.
 
+    ```
     kshot select tickets "Where is my parcel?" --k 4
-
     kshot select tickets "Where is my parcel?" --method mmr --explain
-
     kshot select tickets '{"subject": "Parcel", "body": "Where is it?"}' --render
-
     kshot select tickets "Wo ist es?" --filter '{"field": "metadata.lang", "eq": "de"}'
-
     kshot select tickets "Where is my parcel?" --stable '{"k": 3, "block_tokens": 16}' --adaptive 0.002
+    ```
     """
     session = Session.of(context, url, data, as_json=as_json)
     inputs: Content = json_argument(query, "QUERY") if query.lstrip().startswith("{") else query
