@@ -1,5 +1,6 @@
 """Farthest first: against every choice of centres there is, and against distances measured anew."""
 
+import importlib
 import itertools
 
 import numpy as np
@@ -9,6 +10,7 @@ from hypothesis import strategies as st
 
 from kshot.errors import InvalidParameter, InvalidShape
 from kshot.selectors import k_center
+from kshot.selectors.annotation.directions import directions
 from tests import oracles
 from tests.test_selectors.test_annotation.graphs import (
     Reports,
@@ -17,6 +19,9 @@ from tests.test_selectors.test_annotation.graphs import (
     random_rows,
     scaled,
 )
+
+# The function of that name hides it.
+module = importlib.import_module("kshot.selectors.annotation.k_center")
 
 
 def on_a_circle(*degrees):
@@ -98,10 +103,32 @@ def test_lengths_do_not_matter():
     assert k_center(vectors * lengths[:, None], 20).indices.tolist() == k_center(vectors, 20).indices.tolist()
 
 
+@pytest.mark.parametrize("block", [None, 20, 1])
+@pytest.mark.parametrize("same", [False, True])
+def test_labelled_rows_count_as_if_looked_at_one_by_one(monkeypatch, block, same):
+    rng = np.random.default_rng(4)
+    vectors = random_rows(4, n=60, d=7)[rng.integers(0, 3 if same else 60, 60)]
+    labelled = np.flatnonzero(rng.random(60) < 0.4)
+    Z, _ = directions(vectors, center=False)
+    own = np.einsum("id,id->i", Z, Z)
+    squared = np.full(60, 4.0)
+    for row in labelled:
+        squared = np.minimum(squared, own + own[row] - 2 * np.einsum("id,d->i", Z, Z[row]))
+    squared[squared < 1e-13] = 0
+    if block is not None:
+        monkeypatch.setattr(module, "_BLOCK", block)
+    picks = k_center(vectors, 1, labelled=labelled)
+    # To the last digit, so that equal rows tie wherever they stand.
+    assert picks.scores[0] == np.sqrt(squared.max())
+    free = np.setdiff1d(np.arange(60), labelled)
+    assert picks.indices[0] == free[np.argmax(squared[free])]
+
+
 def test_progress_is_reported_and_may_be_stopped():
     reports = Reports()
     k_center(random_rows(3, n=9), 4, labelled=np.array([0, 1]), report=reports)
-    assert reports.seen == [(0, 4), (0, 4), (1, 4), (2, 4), (3, 4), (4, 4)]
+    # Both labelled rows are looked at together.
+    assert reports.seen == [(0, 4), (1, 4), (2, 4), (3, 4), (4, 4)]
     with pytest.raises(Stopped):
         k_center(random_rows(3, n=9), 4, report=Reports(stop_after=2))
 

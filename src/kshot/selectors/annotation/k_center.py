@@ -1,5 +1,6 @@
 """Farthest first: no row is left far from every labelled one."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -25,6 +26,10 @@ _SAME = 1e-13
 """Squared distance below which unit rows are the same: float32 does not tell them apart."""
 _WIDEST = 2.0
 """Largest distance of two unit rows."""
+_ROUNDING = 1e-12
+"""More than two products of unit rows can differ by the order in which they are summed."""
+_BLOCK = 1 << 22
+"""Numbers held at a time, 32 MB."""
 
 
 def k_center(
@@ -67,9 +72,9 @@ def k_center(
 
     Notes
     -----
-    O(n d) for every labelled row and every pick, O(n d) memory in float64. Without labelled rows, the first
-    pick is the row nearest to the mean. Identical rows are taken in their order, last of all. Ties go to the
-    lowest index, exactly so for equal rows: distances are summed row by row.
+    O(n d) for every labelled row, many at a time, and for every pick; O(n d) memory in float64. Without
+    labelled rows, the first pick is the row nearest to the mean. Identical rows are taken in their order,
+    last of all. Ties go to the lowest index, exactly so for equal rows: distances are summed row by row.
 
     References
     ----------
@@ -117,17 +122,7 @@ def farthest_first(
     """
     own = np.einsum("id,id->i", Z, Z)
     wanted = min(count, int(np.count_nonzero(free)))
-    nearest = np.full(len(Z), _WIDEST**2)
-
-    def approach(row: int) -> None:
-        squared = own + own[row] - 2.0 * np.einsum("id,d->i", Z, Z[row])
-        squared[squared < _SAME] = 0.0
-        squared[row] = 0.0
-        np.minimum(nearest, squared, out=nearest)
-
-    for row in chosen.tolist():
-        approach(row)
-        report(0, wanted)
+    nearest = _nearest(Z, own, chosen, lambda: report(0, wanted))
     free = free.copy()
     indices = np.empty(wanted, np.int64)
     squared_radii = np.empty(wanted + 1)
@@ -137,10 +132,37 @@ def farthest_first(
         best = int(np.where(free, value, -np.inf).argmax())
         indices[t], squared_radii[t] = best, nearest[best]
         free[best] = False
-        approach(best)
+        squared = own + own[best] - 2.0 * np.einsum("id,d->i", Z, Z[best])
+        squared[squared < _SAME] = 0.0
+        squared[best] = 0.0
+        np.minimum(nearest, squared, out=nearest)
         report(t + 1, wanted)
     squared_radii[wanted] = nearest.max(initial=0.0)
     return indices, np.sqrt(squared_radii)
+
+
+def _nearest(Z: Float64s, own: Float64s, chosen: Int64s, tick: Callable[[], None]) -> Float64s:
+    """Return the squared distance of every row to the nearest chosen one; the largest possible if none is.
+
+    BLAS, whose sums depend on a row's place, only tells which chosen rows may be the nearest.
+    """
+    nearest: Float64s = np.full(len(Z), _WIDEST**2)
+    others = np.unique(Z[chosen], axis=0)
+    lengths = np.einsum("id,id->i", others, others)
+    step = max(1, _BLOCK // max(len(others), 1))
+    pairs = max(1, _BLOCK // max(Z.shape[1], 1))
+    for start in range(0, len(Z) if len(chosen) else 0, step):
+        products = Z[start : start + step] @ others.T
+        rows, columns = np.nonzero(products >= products.max(axis=1, keepdims=True) - _ROUNDING)
+        rows += start
+        for first in range(0, len(rows), pairs):
+            row, column = rows[first : first + pairs], columns[first : first + pairs]
+            along = np.einsum("id,id->i", Z[row], others[column])
+            np.minimum.at(nearest, row, own[row] + lengths[column] - 2.0 * along)
+        tick()
+    nearest[nearest < _SAME] = 0.0
+    nearest[chosen] = 0.0
+    return nearest
 
 
 @PLANNERS.register("k_center")
