@@ -21,6 +21,7 @@ from kshot.selectors.annotation.base import (
 )
 from kshot.selectors.annotation.directions import directions
 from kshot.selectors.annotation.neighbour_graph import NeighbourGraph
+from kshot.selectors.annotation.neighbour_keys import STEPS
 from kshot.selectors.annotation.neighbour_search import graph_of
 from kshot.selectors.annotation.registry import PLANNERS
 from kshot.selectors.annotation.votes import ReferenceVotes, VoteCount, Votes
@@ -28,8 +29,6 @@ from kshot.selectors.base import check_parameters, parameter
 
 Parity: TypeAlias = Literal["none", "reference"]
 
-_STEPS = 2.0**24
-"""Similarities count in steps of one over this, so that equal rows tie exactly."""
 _BLOCK = 1 << 22
 """Similarities held at a time, 32 MB."""
 
@@ -176,13 +175,14 @@ def farthest_rows(
         step = max(1, _BLOCK // len(others))
         for start in range(0, len(rows), step):
             block = slice(start, start + step)
-            nearest[block] = np.rint(left[block] @ others.T * _STEPS).max(axis=1)
+            # In steps, so that equal rows tie exactly.
+            nearest[block] = np.rint(left[block] @ others.T * STEPS).max(axis=1)
             report(before, before + wanted)
     farthest: list[int] = []
     for done in range(1, wanted + 1):
         best = int(np.argmin(nearest))
         farthest.append(int(rows[best]))
-        np.maximum(nearest, np.rint(left @ left[best] * _STEPS), out=nearest)
+        np.maximum(nearest, np.rint(left @ left[best] * STEPS), out=nearest)
         nearest[best] = np.inf
         report(before + done, before + wanted)
     return farthest

@@ -18,12 +18,11 @@ from kshot.selectors.annotation.base import (
     require_feature,
     silent,
 )
+from kshot.selectors.annotation.clusters import SAME
 from kshot.selectors.annotation.directions import directions
 from kshot.selectors.annotation.registry import PLANNERS
 from kshot.selectors.base import check_parameters
 
-_SAME = 1e-13
-"""Squared distance below which unit rows are the same: float32 does not tell them apart."""
 _WIDEST = 2.0
 """Largest distance of two unit rows."""
 _ROUNDING = 1e-12
@@ -133,7 +132,7 @@ def farthest_first(
         indices[t], squared_radii[t] = best, nearest[best]
         free[best] = False
         squared = own + own[best] - 2.0 * np.einsum("id,d->i", Z, Z[best])
-        squared[squared < _SAME] = 0.0
+        squared[squared < SAME] = 0.0
         squared[best] = 0.0
         np.minimum(nearest, squared, out=nearest)
         report(t + 1, wanted)
@@ -160,7 +159,7 @@ def _nearest(Z: Float64s, own: Float64s, chosen: Int64s, tick: Callable[[], None
             along = np.einsum("id,id->i", Z[row], others[column])
             np.minimum.at(nearest, row, own[row] + lengths[column] - 2.0 * along)
         tick()
-    nearest[nearest < _SAME] = 0.0
+    nearest[nearest < SAME] = 0.0
     nearest[chosen] = 0.0
     return nearest
 

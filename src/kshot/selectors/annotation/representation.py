@@ -8,9 +8,8 @@ from scipy.sparse import csr_array
 from kshot.arrays import Bools, Float64s, Int64s
 from kshot.selectors.annotation.base import Report
 from kshot.selectors.annotation.neighbour_graph import NeighbourGraph
+from kshot.selectors.annotation.neighbour_keys import STEPS
 
-_STEPS = 2.0**24
-"""Steps from 0 to 1 that similarities are rounded to: all that float32 can tell just below 1."""
 _BLOCK = 1 << 22
 """Similarities held at a time, 32 MB."""
 
@@ -44,14 +43,14 @@ def represent_by_products(
     wanted = min(budget, int(np.count_nonzero(free)))
     step = max(1, _BLOCK // max(len(Z), 1))
     blocks = [slice(start, start + step) for start in range(0, len(Z), step)]
-    nearest = np.full(len(Z), np.rint(floor * _STEPS))
+    nearest = np.full(len(Z), np.rint(floor * STEPS))
     if labelled.any():
         for block in blocks:
             np.maximum(nearest[block], _steps(Z[block], Z[labelled]).max(axis=1), out=nearest[block])
             report(0, wanted)
     gains = np.zeros(len(Z))
     for block in blocks:
-        gains += _raised(_steps(Z[block], Z), nearest[block], _STEPS)
+        gains += _raised(_steps(Z[block], Z), nearest[block], STEPS)
         report(0, wanted)
     picked: list[int] = []
     raised: list[float] = []
@@ -60,7 +59,7 @@ def represent_by_products(
         if gains[best] <= 0:
             break
         picked.append(best)
-        raised.append(gains[best] / _STEPS)
+        raised.append(gains[best] / STEPS)
         free[best] = False
         similarity = _steps(Z, Z[best : best + 1])[:, 0]
         changed = np.flatnonzero(similarity > nearest)
@@ -80,9 +79,9 @@ def _steps(rows: Float64s, others: Float64s) -> Float64s:
     """Return products in whole steps; row by row for a single other, which BLAS is slow at."""
     products: Float64s
     if len(others) == 1:
-        products = np.einsum("id,d->i", rows, others[0] * _STEPS)[:, None]
+        products = np.einsum("id,d->i", rows, others[0] * STEPS)[:, None]
     else:
-        products = (rows * _STEPS) @ others.T
+        products = (rows * STEPS) @ others.T
     np.rint(products, out=products)
     return products
 
