@@ -155,7 +155,8 @@ class PlanService:
         if cursor is not None:
             self._plan(cursor)
         jobs = self._store.list_jobs(pool_id=pool_id, kind=PLAN, after=cursor, limit=limit + 1)
-        page = [self._info(job) for job in jobs[:limit]]
+        id_to_name = self._id_to_name()
+        page = [self._told(job, id_to_name) for job in jobs[:limit]]
         return PlanList(data=page, next_cursor=page[-1].id if len(jobs) > limit else None)
 
     def _items(self, plan_id: str, cursor: str | None, limit: int) -> PlannedList:
@@ -222,7 +223,12 @@ class PlanService:
         return job
 
     def _info(self, job: Job) -> PlanInfo:
-        id_to_name = {record.id: record.name for record in self._store.list_pools()}
+        return self._told(job, self._id_to_name())
+
+    def _id_to_name(self) -> Mapping[int, str]:
+        return {record.id: record.name for record in self._store.list_pools()}
+
+    def _told(self, job: Job, id_to_name: Mapping[int, str]) -> PlanInfo:
         return PlanInfo(
             id=job.id,
             pool=None if job.pool_id is None else id_to_name.get(job.pool_id),
