@@ -178,6 +178,10 @@ def test_what_cannot_be_asked_is_wrong_usage(scoring_url, tmp_path):
     assert Run("score", file, "--url", scoring_url, "--normalisation", "pmi").code == 2
     empty = Run("score", file, "--url", scoring_url)
     assert (empty.code, empty.out) == (0, "")
+    file.write_text("{}")
+    same = tmp_path / ".." / tmp_path.name / file.name
+    assert Run("score", file, "--url", scoring_url, "-o", same).code == 2
+    assert file.read_text() == "{}"
 
 
 def test_without_a_scorer_the_command_says_what_to_do(tmp_path):

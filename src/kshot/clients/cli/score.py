@@ -126,6 +126,8 @@ def score(
     session = Session.of(context, url, data, as_json=as_json)
     if str(file) != "-" and not file.is_file():
         raise typer.BadParameter(f"there is no file {file}")
+    if str(file) != "-" and to is not None and to.exists() and to.samefile(file):
+        raise typer.BadParameter("--output is the file that is read")
     if normalisation is By.PMI and unconditional is None:
         raise typer.BadParameter("--normalisation pmi needs --unconditional as well")
     options = {
