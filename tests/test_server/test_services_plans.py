@@ -125,6 +125,15 @@ def test_what_a_model_may_label_comes_with_its_distance_from_a_label(live: Live,
     assert {item["layer"] for item in items(pool, made(pool, budget=3, curve=False))} == {None}
 
 
+def test_a_method_that_reached_nothing_says_so(live: Live, pool: LivePool):
+    pool.add([*unlabelled(20), *tickets(1, 101)])
+    # A single label reaches no neighbour with probability 1/e or so.
+    plans = (made(pool, budget=9, method="auto_ideal", seed=seed, curve=False) for seed in range(20))
+    results = [plan["result"] for plan in plans]
+    seen = {(result["planned"] == 0, *(one["code"] for one in result["notices"])) for result in results}
+    assert seen == {(True, "nothing_reached"), (False,)}
+
+
 def test_the_curve_says_what_labels_buy(live: Live, pool: LivePool):
     pool.add(unlabelled(60))
     curve = made(pool, budget=20, method="facility_location")["result"]["curve"]

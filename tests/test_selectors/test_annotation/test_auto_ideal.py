@@ -35,5 +35,5 @@ def test_the_budget_cuts_the_last_layer():
 
 
 def test_without_labels_there_is_nothing_to_start_from():
-    with pytest.raises(InvalidInput, match="labelled examples, and there are none"):
+    with pytest.raises(InvalidInput, match="labelled examples, and none takes part"):
         planned([], 3)

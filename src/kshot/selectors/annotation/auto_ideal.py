@@ -61,7 +61,7 @@ class AutoIdeal:
         """
         require_budget(budget)
         if not candidates.labelled.any():
-            raise InvalidInput("auto_ideal starts from labelled examples, and there are none")
+            raise InvalidInput("auto_ideal starts from labelled examples, and none takes part")
         graph = require_feature(candidates.graph, PlanFeature.GRAPH)
         report(0, budget)
         found = ideal_layers(graph, candidates.labelled, int(rng.integers(2**31)), budget)
