@@ -9,9 +9,10 @@ from kshot.clients.scorers.boundary import Fed, split
 from kshot.clients.scorers.endpoint import NotAnswered, Rejected
 from kshot.clients.scorers.fitting import fit
 from kshot.clients.scorers.isolation import Unanswered, reason
+from kshot.clients.scorers.prompts import begun
 from kshot.clients.scorers.server_tokenizer import ServerTokenizer
-from kshot.clients.scorers.tokenization import encodings, run_flow
-from kshot.errors import InvalidInput, PayloadTooLarge, ScorerUnavailable
+from kshot.clients.scorers.tokenization import run_flow
+from kshot.errors import InvalidInput, ScorerUnavailable
 
 
 async def feed(
@@ -45,27 +46,11 @@ async def begin_all(
     ScorerUnavailable
         The tokenizer does not answer.
     """
-    texts = [prompt for prompt in prompts if isinstance(prompt, str)]
-    for text in texts:
-        try:
-            text.encode()
-        except UnicodeEncodeError as error:
-            raise InvalidInput(f"a prompt holds a lone surrogate at character {error.start}") from None
+    flow = begun(prompts, special=known.special, longest=known.capabilities.max_model_tokens - room)
     try:
-        encoded = dict(zip(texts, await run_flow(encodings(texts), tokenizer.answer), strict=True))
+        return await run_flow(flow, tokenizer.answer)
     except NotAnswered as error:
         raise ScorerUnavailable(f"the scorer does not answer: {reason(error)}") from error
-    special = known.special
-    begun = [special.begin(encoded[one]) if isinstance(one, str) else tuple(one) for one in prompts]
-    if special.start is not None:
-        begun = [ids or (special.start,) for ids in begun]
-    longest = known.capabilities.max_model_tokens - room
-    for ids in begun:
-        if not ids:
-            raise InvalidInput("a prompt is empty, and the model has no token that starts a text")
-        if len(ids) > longest:
-            raise PayloadTooLarge(f"a prompt has {len(ids)} tokens, allowed {max(longest, 0)}")
-    return begun
 
 
 async def _divide(
@@ -103,11 +88,9 @@ async def _divide(
 def _fitted(one: Fed | NotScored, known: Assessment, options: ScoringOptions) -> Fed | NotScored:
     if isinstance(one, NotScored):
         return one
-    prefix = known.special.prefix
-    keep = len(prefix) if prefix and one.context[: len(prefix)] == prefix else 0
     return fit(
         one,
         max_model_tokens=known.capabilities.max_model_tokens,
         on_overflow=options.on_overflow,
-        keep=keep,
+        keep=known.special.prefix_tokens(one.context),
     )

@@ -6,9 +6,10 @@ from dataclasses import dataclass
 from kshot.clients.scorers.base import NotScored, Pair, ScoringMode, ScoringOptions, Text, Tokens
 from kshot.clients.scorers.boundary import Fed, split
 from kshot.clients.scorers.fitting import fit
+from kshot.clients.scorers.prompts import begun
 from kshot.clients.scorers.special_tokens import SpecialTokens
-from kshot.clients.scorers.tokenization import LocalTokenizer, encodings, run_locally
-from kshot.errors import InvalidInput, InvalidParameter, PayloadTooLarge
+from kshot.clients.scorers.tokenization import LocalTokenizer, run_locally
+from kshot.errors import InvalidInput, InvalidParameter
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,28 +63,11 @@ class Feeding:
             A prompt is empty, holds a lone surrogate or an unknown token, or leaves less than ``room``
             tokens of the window.
         """
-        texts = [prompt for prompt in prompts if isinstance(prompt, str)]
-        for text in texts:
-            try:
-                text.encode()
-            except UnicodeEncodeError as error:
-                raise InvalidInput(f"a prompt holds a lone surrogate at character {error.start}") from None
-        encoded = dict(zip(texts, run_locally(encodings(texts), self.tokenizer), strict=True))
-        special = self.special
-        begun = []
         for prompt in prompts:
-            if isinstance(prompt, str):
-                ids = special.begin(encoded[prompt])
-            else:
-                ids = tuple(prompt)
-                self.check_ids(ids, "a prompt")
-            if not ids and special.start is None:
-                raise InvalidInput("a prompt is empty, and the model has no token that starts a text")
-            ids = ids or ((special.start,) if special.start is not None else ())
-            if len(ids) > self.window - room:
-                raise PayloadTooLarge(f"a prompt has {len(ids)} tokens, allowed {max(self.window - room, 0)}")
-            begun.append(ids)
-        return begun
+            if not isinstance(prompt, str):
+                self.check_ids(prompt, "a prompt")
+        flow = begun(prompts, special=self.special, longest=self.window - room)
+        return run_locally(flow, self.tokenizer)
 
     def check_ids(self, ids: Sequence[int], what: str) -> None:
         """Raise `InvalidInput` where an id is none of the vocabulary."""
@@ -98,9 +82,12 @@ class Feeding:
                 code=InvalidParameter.code,
                 message=f"mode 'label' scores single tokens; this completion has {len(one.completion)}",
             )
-        prefix = self.special.prefix
-        keep = len(prefix) if prefix and one.context[: len(prefix)] == prefix else 0
-        return fit(one, max_model_tokens=self.window, on_overflow=options.on_overflow, keep=keep)
+        return fit(
+            one,
+            max_model_tokens=self.window,
+            on_overflow=options.on_overflow,
+            keep=self.special.prefix_tokens(one.context),
+        )
 
 
 def _unknown(text: Text, size: int) -> bool:

@@ -43,11 +43,11 @@ class SpecialTokens:
 
     def begin(self, ids: Tokens) -> Tokens:
         """Put the prefix in front, once: a text that starts with it gets none more."""
-        return ids if ids[: len(self.prefix)] == self.prefix else self.prefix + ids
+        return ids if self.prefix_tokens(ids) else self.prefix + ids
 
-    def without_prefix(self, ids: Tokens) -> Tokens:
-        """Undo `begin`."""
-        return ids[len(self.prefix) :] if ids[: len(self.prefix)] == self.prefix else ids
+    def prefix_tokens(self, ids: Tokens) -> int:
+        """Return how many tokens at the start of ``ids`` are the prefix: all of it, or none."""
+        return len(self.prefix) if ids[: len(self.prefix)] == self.prefix else 0
 
 
 def learn_special_tokens(end: str | None = None) -> Flow[SpecialTokens]:
