@@ -162,6 +162,8 @@ def test_refused_fields_that_the_message_tells_are_not_told_twice(monkeypatch):
     errors = [FieldError("/k", "is missing"), FieldError("/inputs", "is missing")]
     fail_with(monkeypatch, InvalidInput("/k is missing", errors=errors))
     assert Run("pool", "ls").err == "error: /k is missing (/inputs: is missing)\n"
+    fail_with(monkeypatch, InvalidInput("k is missing", errors=errors[:1]))
+    assert Run("pool", "ls").err == "error: k is missing\n"
 
 
 def test_with_json_an_error_is_an_object_on_stdout_as_well(monkeypatch):

@@ -50,8 +50,12 @@ class Commands(TyperGroup):
 def _report(error: KshotError, *, as_json: bool) -> None:
     message = error.message
     if error.errors:
+        # A message that is about one field need not point to it.
+        alone = len(error.errors) == 1
         untold = [
-            item for item in error.errors[:5] if not (item.pointer in message and item.message in message)
+            item
+            for item in error.errors[:5]
+            if item.message not in message or not (alone or item.pointer in message)
         ]
         fields = "; ".join(f"{item.pointer or 'body'}: {item.message}" for item in untold)
         message = f"{message} ({fields})" if fields else message

@@ -176,7 +176,7 @@ def _line(number: int, row: bytes) -> _Line:
         # One text that no JSON may hold, and the server would refuse the whole request.
         value = plain_json(json.loads(row))
     except (ValueError, RecursionError) as error:
-        return _refused(number, f"is no JSON, or {error}")
+        return _refused(number, f"is no JSON that can be scored: {error}")
     if not isinstance(value, dict):
         return _refused(number, "is no JSON object")
     name, several = value.get("id"), value.get("options")

@@ -146,7 +146,7 @@ _CODE_TO_HINT = {
     "or open a folder in process with --data DIR",
     "unauthorized": "set KSHOT_API_KEY to the server's key",
     "pool_not_found": "`kshot pool ls` lists the pools, `kshot pool create NAME` makes one",
-    "pool_exists": "choose another name, or pass --exist-ok to use the pool as it is",
+    "pool_exists": "choose another name; `kshot pool create --exist-ok` uses the pool as it is",
     "unknown_selector": "`kshot selectors` lists the methods, `kshot plan methods` those of planning",
     "invalid_filter": 'a filter looks like {"field": "metadata.lang", "eq": "en"}',
     "scorer_unavailable": "`kshot doctor` shows the scorer, `kshot serve --scorer-url URL` names one",
