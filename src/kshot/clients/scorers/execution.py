@@ -5,36 +5,13 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 from kshot.clients.scorers import wire
-from kshot.clients.scorers.base import NotScored, Scored, ScoringMode, Tokens
+from kshot.clients.scorers.base import NotScored, ScoringMode, Tokens
 from kshot.clients.scorers.boundary import Fed
 from kshot.clients.scorers.mode_choice import choose_mode
 from kshot.clients.scorers.passes import Passes, Question, likeliest
+from kshot.clients.scorers.token_scores import TokenScores
 from kshot.clients.scorers.tries import inner_nodes, path_nats
 from kshot.errors import InvalidParameter, PayloadTooLarge
-
-
-@dataclass(frozen=True, slots=True)
-class TokenScores:
-    """What a model says of the tokens of one completion."""
-
-    nats: tuple[float, ...]
-    greedy: bool | None
-    mode: ScoringMode
-
-    def scored(self, fed: Fed, *, per_token: bool) -> Scored:
-        """Combine with what was fed."""
-        return Scored(
-            sum_nats=sum(self.nats),
-            tokens=len(fed.completion),
-            bytes=fed.bytes,
-            characters=fed.characters,
-            boundary=fed.boundary,
-            mode=self.mode,
-            per_token=self.nats if per_token else None,
-            greedy=self.greedy,
-            dropped=fed.dropped,
-            lossy=fed.lossy,
-        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -28,6 +28,7 @@ from kshot.clients.scorers.boundary import Fed
 from kshot.clients.scorers.local_feeding import Feeding
 from kshot.clients.scorers.rows import Row, group_rows, pack, plan_rows
 from kshot.clients.scorers.special_tokens import learn_special_tokens
+from kshot.clients.scorers.token_scores import TokenScores
 from kshot.clients.scorers.tokenization import run_locally
 from kshot.errors import (
     InvalidParameter,
@@ -139,10 +140,15 @@ class TransformersScorer:
         fed = await self._run(loaded.feeding.feed, pairs, options)
         good = [(one.context, one.completion) for one in fed if isinstance(one, Fed)]
         scores = await self._scores(loaded.model, good)
-        return [
-            _scored(one, *scores[one.context, one.completion], options) if isinstance(one, Fed) else one
-            for one in fed
-        ]
+        results: list[Scored | NotScored] = []
+        for one in fed:
+            if isinstance(one, NotScored):
+                results.append(one)
+                continue
+            mode = options.mode or (ScoringMode.LABEL if len(one.completion) == 1 else ScoringMode.ECHO)
+            found = TokenScores(*scores[one.context, one.completion], mode)
+            results.append(found.scored(one, per_token=options.per_token))
+        return results
 
     async def label_logprobs(self, prompts: Sequence[Text], label_token_ids: Sequence[int]) -> Float64s:
         """Return ln p(label | prompt) of single-token labels, in nats, shape (prompts, labels).
@@ -281,19 +287,3 @@ def _find(name: str) -> Path:
 
     wanted = ["*.json", "*.jinja", "*.model", "*.safetensors", "*.txt"]
     return Path(snapshot_download(name, allow_patterns=wanted))
-
-
-def _scored(fed: Fed, nats: tuple[float, ...], greedy: bool, options: ScoringOptions) -> Scored:  # noqa: FBT001
-    single = len(fed.completion) == 1
-    return Scored(
-        sum_nats=sum(nats),
-        tokens=len(fed.completion),
-        bytes=fed.bytes,
-        characters=fed.characters,
-        boundary=fed.boundary,
-        mode=options.mode or (ScoringMode.LABEL if single else ScoringMode.ECHO),
-        per_token=nats if options.per_token else None,
-        greedy=greedy,
-        dropped=fed.dropped,
-        lossy=fed.lossy,
-    )

@@ -25,11 +25,12 @@ from kshot.clients.scorers.base import (
 )
 from kshot.clients.scorers.boundary import Fed
 from kshot.clients.scorers.endpoint import Endpoint, Limits
-from kshot.clients.scorers.execution import Execution, TokenScores
+from kshot.clients.scorers.execution import Execution
 from kshot.clients.scorers.feeding import begin_all, feed
 from kshot.clients.scorers.isolation import Unanswered
 from kshot.clients.scorers.passes import ModelChanged, Passes
 from kshot.clients.scorers.server_tokenizer import ServerTokenizer
+from kshot.clients.scorers.token_scores import TokenScores
 from kshot.clients.scorers.tokenization import LocalTokenizer
 from kshot.clients.scorers.watch import Watch
 from kshot.errors import InvalidParameter, ScorerUnavailable, code_to_error
