@@ -48,6 +48,7 @@ _BATCH_TOKENS = 2048
 _CACHE_TOKENS = 8192
 """Tokens whose attention keys and values are held at once: 2 GB of a model of eight billion parameters."""
 _BATCH_ROWS = 64
+_REASON_CHARACTERS = 200
 _TOLERANCE_NATS = {"float32": 1e-4, "bfloat16": 0.05}
 
 
@@ -258,7 +259,8 @@ def _load(name: str, dtype: "Dtype", end: str | None, max_model_tokens: int | No
         model = CausalModel(folder, dtype)
         digest = model_digest(folder)
     except (OSError, ValueError, RuntimeError, KeyError, KshotError) as error:
-        raise ScorerUnavailable(f"model {name!r} cannot be loaded: {type(error).__name__}") from error
+        why = f"{type(error).__name__}: {str(error).strip().partition(chr(10))[0][:_REASON_CHARACTERS]}"
+        raise ScorerUnavailable(f"model {name!r} cannot be loaded: {why}") from error
     window = min(model.window, max_model_tokens or model.window)
     return _Loaded(
         model,
