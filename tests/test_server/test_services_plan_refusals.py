@@ -43,5 +43,8 @@ def test_unknown_methods_and_pools_are_named(live: Live, pool: LivePool):
 
 def test_nothing_left_to_label_is_said_at_once(live: Live, pool: LivePool):
     assert "nothing is left to label" in refused(pool, budget=3)["detail"]
-    pool.add(tickets(8))
-    assert "nothing is left to label" in refused(pool, budget=3)["detail"]
+    rows = tickets(8)
+    pool.add(rows)
+    assert "8 examples take part, and all have outputs; upload" in refused(pool, budget=3)["detail"]
+    pool.add([{"id": "again", "inputs": rows[0]["inputs"]}])
+    assert "outputs, 1 others repeat the inputs of one of them; upload" in refused(pool, budget=3)["detail"]

@@ -100,9 +100,10 @@ def task_of(snapshot: Snapshot, request: PlanRequest, planner: Planner) -> Task:
         notices.append(Notice(code="equal_inputs", message=message))
     task = Task(snapshot, part, notices=notices)
     if not task.unlabelled:
+        repeated = f", {part.repeated} others repeat the inputs of one of them" if part.repeated else ""
         raise InvalidInput(
-            f"nothing is left to label: {len(part.rows)} examples take part, and all have outputs; upload "
-            "unlabelled ones, or widen `filter` and `exclude_splits`"
+            f"nothing is left to label: {len(part.rows)} examples take part, and all have outputs{repeated}; "
+            "upload unlabelled ones, or widen `filter` and `exclude_splits`"
         )
     task = replace(
         task,
