@@ -234,6 +234,7 @@ class Indexer:
             try:
                 work()
             except Exception:
+                # The one thread that indexes has to outlive whatever one piece of work meets.
                 log.exception("indexer_work_failed")
 
     def _attend(self, name: str) -> None:

@@ -149,6 +149,7 @@ class SelectionService:
                 )
             )
         except Exception:
+            # Counted, and raised again.
             self._metrics.select_ended(pool, "error")
             raise
         self._metrics.select_timed(pool, made.reply.method, made.reply.timing_ms)
