@@ -178,11 +178,16 @@ def test_nothing_of_a_server_outlives_it_where_nobody_waits_for_its_end(environm
     monkeypatch.setenv("STAND_IN_CHILD", str(note))
     server = VllmServer(VllmSettings(model="stubborn"), environment=environment)
     server.start(timeout_s=30)
+    # Where a shell started the tests in its background, they would ignore it.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
     impatience = Timer(0.5, signal.pthread_kill, [main_thread().ident, signal.SIGINT])
     impatience.start()
-    with pytest.raises(KeyboardInterrupt):
-        server.stop()
-    impatience.join()
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            server.stop()
+    finally:
+        impatience.join()
+        signal.signal(signal.SIGINT, before)
     assert ends_soon(int(note.read_text()))
     assert not server.log.parent.exists()
 
