@@ -18,9 +18,19 @@
     │  ├─ ExampleNotFound      example_not_found
     │  ├─ SelectionNotFound    selection_not_found
     │  ├─ JobNotFound          job_not_found
-    │  └─ PlanNotFound         plan_not_found
+    │  ├─ PlanNotFound         plan_not_found
+    │  ├─ PromptNotFound       prompt_not_found
+    │  ├─ PolicyNotFound       policy_not_found
+    │  ├─ VariantNotFound      variant_not_found
+    │  ├─ DecisionNotFound     decision_not_found
+    │  └─ MetricNotFound       metric_not_found
     ├─ Conflict                conflict
     │  ├─ PoolExists           pool_exists
+    │  ├─ PromptExists         prompt_exists
+    │  ├─ PolicyExists         policy_exists
+    │  ├─ MetricExists         metric_exists
+    │  ├─ DecisionConflict     decision_conflict
+    │  ├─ InsufficientSupport  insufficient_support
     │  ├─ EmbedderMismatch     embedder_mismatch
     │  ├─ DimensionMismatch    dimension_mismatch
     │  ├─ IdempotencyConflict  idempotency_conflict
@@ -33,7 +43,8 @@
     │  └─ Overloaded           overloaded
     └─ Corrupt                 corrupt
        ├─ SegmentCorrupt       segment_corrupt
-       └─ StoreCorrupt         store_corrupt
+       ├─ StoreCorrupt         store_corrupt
+       └─ StateCorrupt         state_corrupt
 
 ``code`` is stable and travels over HTTP: the server turns an exception into problem+json, the client turns
 the problem back into the same class, so ``except PoolNotFound`` works in process and across the wire.
@@ -168,6 +179,36 @@ class PlanNotFound(NotFound):
     code = "plan_not_found"
 
 
+class PromptNotFound(NotFound):
+    """No prompt, or no such version or label of it."""
+
+    code = "prompt_not_found"
+
+
+class PolicyNotFound(NotFound):
+    """No policy has that name."""
+
+    code = "policy_not_found"
+
+
+class VariantNotFound(NotFound):
+    """The policy has no variant of that name."""
+
+    code = "variant_not_found"
+
+
+class DecisionNotFound(NotFound):
+    """No decision has that id, or its retention has ended."""
+
+    code = "decision_not_found"
+
+
+class MetricNotFound(NotFound):
+    """No metric of that name is declared."""
+
+    code = "metric_not_found"
+
+
 class Conflict(KshotError):
     """The request contradicts the present state."""
 
@@ -178,6 +219,36 @@ class PoolExists(Conflict):
     """A pool of that name exists already."""
 
     code = "pool_exists"
+
+
+class PromptExists(Conflict):
+    """A prompt of that name exists."""
+
+    code = "prompt_exists"
+
+
+class PolicyExists(Conflict):
+    """A policy of that name exists."""
+
+    code = "policy_exists"
+
+
+class MetricExists(Conflict):
+    """A metric of that name is declared otherwise."""
+
+    code = "metric_exists"
+
+
+class DecisionConflict(Conflict):
+    """A decision's id was used for another request, or its state does not allow what was asked."""
+
+    code = "decision_conflict"
+
+
+class InsufficientSupport(Conflict):
+    """The logged decisions say too little about the policy in question to estimate its reward."""
+
+    code = "insufficient_support"
 
 
 class EmbedderMismatch(Conflict):
@@ -264,6 +335,12 @@ class StoreCorrupt(Corrupt):
     """The database cannot be read as a kshot store."""
 
     code = "store_corrupt"
+
+
+class StateCorrupt(Corrupt):
+    """A policy's saved state fails its checksum; an older one and the log replace it."""
+
+    code = "state_corrupt"
 
 
 def _tree(cls: type[KshotError]) -> Iterator[type[KshotError]]:
