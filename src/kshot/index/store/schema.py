@@ -1,15 +1,11 @@
 """The tables. A change here needs a migration in ``migrations/versions`` and a new `HEAD`."""
 
-from datetime import UTC, datetime
-from typing import Any, Final
+from typing import Final
 
 from sqlalchemy import (
-    JSON,
     BigInteger,
     Boolean,
     Column,
-    DateTime,
-    Dialect,
     Double,
     ForeignKey,
     Index,
@@ -18,46 +14,16 @@ from sqlalchemy import (
     MetaData,
     Table,
     Text,
-    TypeDecorator,
     text,
 )
 
-from kshot.errors import InvalidInput
+from kshot.index.store.columns import UtcDateTime, big_key, json_column
 
-HEAD: Final = "0004"
+HEAD: Final = "0005"
 """The schema revision that this code reads and writes."""
 
 VERSION_TABLE: Final = "kshot_schema"
 """Where Alembic keeps the revision; a database without it is no kshot store."""
-
-
-class UtcDateTime(TypeDecorator[datetime]):
-    """A timezone-aware UTC time; SQLite keeps no zone, so it is put back when read."""
-
-    impl = DateTime(timezone=True)
-    cache_ok = True
-
-    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> datetime | None:  # noqa: ARG002  # SQLAlchemy's signature
-        """Refuse a naive time, store any other as UTC."""
-        if value is None:
-            return None
-        if value.tzinfo is None:
-            raise InvalidInput(f"time {value.isoformat()} has no timezone, wanted a timezone-aware one")
-        return value.astimezone(UTC)
-
-    def process_result_value(self, value: datetime | None, dialect: Dialect) -> datetime | None:  # noqa: ARG002  # SQLAlchemy's signature
-        """Return an aware UTC time."""
-        if value is None:
-            return None
-        return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
-
-
-# SQLite numbers rows by itself only in a column declared exactly INTEGER, which holds 64 bits there.
-_Key = BigInteger().with_variant(Integer(), "sqlite")
-
-
-def _json(name: str, *, nullable: bool = True) -> Column[Any]:
-    return Column(name, JSON(none_as_null=True), nullable=nullable)
 
 
 metadata = MetaData()
@@ -73,9 +39,9 @@ counters = Table(
 pools = Table(
     "pools",
     metadata,
-    Column("id", _Key, primary_key=True),
+    Column("id", big_key, primary_key=True),
     Column("name", Text, nullable=False, unique=True),
-    _json("settings", nullable=False),
+    json_column("settings", nullable=False),
     Column("embedder_fingerprint", Text),
     Column("dimension", Integer),
     Column("version", BigInteger, nullable=False),
@@ -90,8 +56,8 @@ _PAST = text("removed_in IS NOT NULL")
 examples = Table(
     "examples",
     metadata,
-    Column("seq", _Key, primary_key=True, autoincrement=False),
-    Column("pool_id", _Key, ForeignKey("pools.id", ondelete="CASCADE"), nullable=False),
+    Column("seq", big_key, primary_key=True, autoincrement=False),
+    Column("pool_id", big_key, ForeignKey("pools.id", ondelete="CASCADE"), nullable=False),
     Column("id", Text, nullable=False),
     Column("feature_seq", BigInteger, nullable=False),
     Column("added_in", BigInteger, nullable=False),
@@ -106,11 +72,11 @@ examples = Table(
     Column("created_at", UtcDateTime, nullable=False),
     Column("updated_at", UtcDateTime, nullable=False),
     # A copy of what may be a label in the outputs, so that reading headers touches no long cell.
-    _json("short_outputs"),
+    json_column("short_outputs"),
     # The long cells come last: SQLite walks over everything that stands before the cell it wants.
-    _json("metadata"),
-    _json("outputs"),
-    _json("inputs"),
+    json_column("metadata"),
+    json_column("outputs"),
+    json_column("inputs"),
     Column("vector", LargeBinary),
     Index("examples_live_id", "pool_id", "id", unique=True, sqlite_where=_LIVE, postgresql_where=_LIVE),
     Index("examples_past_id", "pool_id", "id", "removed_in", sqlite_where=_PAST, postgresql_where=_PAST),
@@ -127,13 +93,13 @@ selections = Table(
     "selections",
     metadata,
     Column("id", Text, primary_key=True),
-    Column("pool_id", _Key, ForeignKey("pools.id", ondelete="CASCADE"), nullable=False),
+    Column("pool_id", big_key, ForeignKey("pools.id", ondelete="CASCADE"), nullable=False),
     Column("pool_version", BigInteger, nullable=False),
     Column("created_at", UtcDateTime, nullable=False),
     Column("method", Text, nullable=False),
-    _json("request", nullable=False),
-    _json("demonstrations", nullable=False),
-    _json("query"),
+    json_column("request", nullable=False),
+    json_column("demonstrations", nullable=False),
+    json_column("query"),
     Column("abstained", Boolean, nullable=False),
     Column("best_similarity", Double),
     # Both counts of a pool's statistics are answered by an index alone: a row is long.
@@ -145,18 +111,18 @@ selections = Table(
 jobs = Table(
     "jobs",
     metadata,
-    Column("number", _Key, primary_key=True),
+    Column("number", big_key, primary_key=True),
     Column("id", Text, nullable=False, unique=True),
     Column("kind", Text, nullable=False),
     # A job outlives its pool, so that whoever waits for it learns how it ended.
-    Column("pool_id", _Key, ForeignKey("pools.id", ondelete="SET NULL"), index=True),
-    _json("params", nullable=False),
+    Column("pool_id", big_key, ForeignKey("pools.id", ondelete="SET NULL"), index=True),
+    json_column("params", nullable=False),
     Column("state", Text, nullable=False, index=True),
     Column("done", BigInteger, nullable=False),
     Column("total", BigInteger),
     Column("phase", Text),
-    _json("result"),
-    _json("error"),
+    json_column("result"),
+    json_column("error"),
     Column("created_at", UtcDateTime, nullable=False),
     Column("updated_at", UtcDateTime, nullable=False),
     sqlite_autoincrement=True,
@@ -168,7 +134,7 @@ plan_items = Table(
     metadata,
     Column("plan_id", Text, ForeignKey("jobs.id", ondelete="CASCADE"), primary_key=True),
     Column("rank", Integer, primary_key=True, autoincrement=False),
-    Column("pool_id", _Key, ForeignKey("pools.id", ondelete="CASCADE"), nullable=False, index=True),
+    Column("pool_id", big_key, ForeignKey("pools.id", ondelete="CASCADE"), nullable=False, index=True),
     Column("example_id", Text, nullable=False),
     Column("gain", Double, nullable=False),
     Column("cost", Double),
@@ -204,6 +170,6 @@ idempotency_keys = Table(
     Column("body_hash", Text, nullable=False),
     # Both empty while the first request is in flight.
     Column("status_code", Integer),
-    _json("response"),
+    json_column("response"),
     Column("created_at", UtcDateTime, nullable=False, index=True),
 )

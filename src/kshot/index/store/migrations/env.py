@@ -2,6 +2,7 @@
 
 from alembic import context
 
+from kshot.index.store import learning_schema  # noqa: F401  # its tables belong to the same metadata
 from kshot.index.store.schema import VERSION_TABLE, metadata
 
 context.configure(
