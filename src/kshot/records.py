@@ -201,6 +201,69 @@ class ScoreRecord:
     per_token: tuple[float, ...] | None = None
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DecisionRecord:
+    """One recorded choice of a policy."""
+
+    id: str
+    policy_id: int
+    policy_version: int
+    #: Of the map from query to features; outcomes are only learnt by states of the same map.
+    feature_version: str
+    decided_at: datetime
+    request_hash: str
+    #: What the policy would serve, and what was served.
+    chosen: str
+    served: str
+    #: Probability of ``served``; None where it is unknown.
+    propensity: float | None
+    propensity_kind: str
+    hold_out: bool
+    mode: str
+    #: False until `activate`, where the caller asked for that.
+    active: bool
+    seed: str
+    eligible: list[str]
+    #: Little-endian float64, one per eligible variant.
+    probabilities: bytes
+    #: Little-endian int64, on the grid of `kshot.selectors.bandits.grid`.
+    features: bytes
+    session_key: str | None = None
+    subject_id: str | None = None
+    selection_id: str | None = None
+    costs: Mapping[str, Any] | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NewFeedback:
+    """An event of the feedback log as it is about to be appended."""
+
+    #: ``decision`` or ``selection``.
+    target_kind: str
+    target_id: str
+    policy_id: int | None
+    metric: str
+    #: With target and metric: what makes the event unique.
+    idempotency_key: str
+    #: reward, correct, retract, cancel, activate, expire, served
+    kind: str
+    value: float | None = None
+    #: Of ``served``.
+    variant: str | None = None
+    weight: float = 1.0
+    source: str | None = None
+    tags: Mapping[str, Any] = field(default_factory=dict)
+    occurred_at: datetime
+    received_at: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FeedbackEvent(NewFeedback):
+    """An event of the feedback log; ``seq`` is its place, and its place in time for every process."""
+
+    seq: int
+
+
 def require_text(value: object, pointer: str) -> str:
     """Return ``value`` if it is text that can be stored.
 

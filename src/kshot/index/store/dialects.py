@@ -28,6 +28,9 @@ class Database(Protocol):
     def begin_write(self, connection: Connection) -> None:
         """Start a transaction that will write."""
 
+    def begin_append(self, connection: Connection) -> None:
+        """Start a transaction that appends to a log: later numbers are never seen before earlier ones."""
+
     def begin_snapshot(self, connection: Connection) -> None:
         """Start a transaction whose statements all see one state."""
 
@@ -79,6 +82,10 @@ class Sqlite:
     def begin_write(self, connection: Connection) -> None:
         """Take the file's one write lock."""
         connection.exec_driver_sql("BEGIN IMMEDIATE")
+
+    def begin_append(self, connection: Connection) -> None:
+        """Take the file's one write lock."""
+        self.begin_write(connection)
 
     def begin_snapshot(self, connection: Connection) -> None:
         """Begin; the state is fixed by the first statement that reads."""
@@ -135,6 +142,10 @@ class Postgres:
 
     def begin_write(self, connection: Connection) -> None:
         """Do nothing: the driver begins with the first statement, and rows are locked as they are read."""
+
+    def begin_append(self, connection: Connection) -> None:
+        """Take a lock until the commit: two that append at once would commit in either order of numbers."""
+        connection.exec_driver_sql("SELECT pg_advisory_xact_lock(hashtext('kshot feedback'))")
 
     def begin_snapshot(self, connection: Connection) -> None:
         """Fix the state that the transaction reads."""

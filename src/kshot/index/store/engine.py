@@ -89,6 +89,14 @@ class Transactions:
             yield connection
             connection.commit()
 
+    @contextmanager
+    def _append(self) -> Iterator[Connection]:
+        """Lend the writing connection for a log, whose numbers then become visible in their order."""
+        with self._write_lock, self._engine.connect() as connection:
+            self._database.begin_append(connection)
+            yield connection
+            connection.commit()
+
     def _forget(self) -> None:
         """Remove overwritten content from disk; call it after the erasing transaction."""
         with self._write_lock, self._engine.connect() as connection:

@@ -2,6 +2,7 @@
 
 from kshot.index.store.example_reads import ExampleReader
 from kshot.index.store.example_writes import ExampleWriter
+from kshot.index.store.feedback import FeedbackTable
 from kshot.index.store.idempotency import IdempotencyTable
 from kshot.index.store.jobs import JobTable
 from kshot.index.store.plans import PlanTable
@@ -18,6 +19,7 @@ class Store(
     JobTable,
     PlanTable,
     ScoreTable,
+    FeedbackTable,
     IdempotencyTable,
 ):
     """The truth of a kshot installation: pools, examples, selections, jobs, plans, idempotency keys; scores.
