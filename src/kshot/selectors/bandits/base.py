@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Any, ClassVar, Protocol, TypeVar
+from typing import Any, Protocol, TypeVar
 
 from kshot.arrays import Float64s, require_finite, require_shape
 from kshot.errors import InvalidInput
@@ -151,8 +151,13 @@ class Policy(Protocol[State]):
     - ties go to the arm that sorts first, unless the class says otherwise.
     """
 
-    contextual: ClassVar[bool]
-    """Whether ``context`` matters; if not, contexts of any length are taken and ignored."""
+    @property
+    def contextual(self) -> bool:
+        """Whether ``context`` matters; if not, contexts of any length are taken and ignored.
+
+        A class constant for most policies; a field where it is a hyper-parameter. Ask the instance.
+        """
+        ...
 
     def init(self, dimension: int) -> State:
         """Return the state before any outcome, for contexts of ``dimension`` features, intercept included."""
