@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from kshot.errors import InvalidParameter, InvalidShape
 from kshot.selectors.bandits.addends import outcomes
-from kshot.selectors.bandits.feedback import EventKind, FeedbackEvent, LoggedDecision
+from kshot.selectors.bandits.feedback import EventKind, OutcomeEvent, LoggedDecision
 from kshot.selectors.bandits.ledger import (
     Account,
     Move,
@@ -34,7 +34,7 @@ def decision(arm="a", *, active=True, name="d"):
 
 def event(kind, value=None, *, metric="", at=1.0, **rest):
     named = metric or ("thumbs" if kind in ("reward", "correct") else "")
-    return FeedbackEvent(EventKind(kind), at, named, value, **rest)
+    return OutcomeEvent(EventKind(kind), at, named, value, **rest)
 
 
 def rules(sources=(), **settings):
@@ -148,7 +148,7 @@ def test_events_that_make_no_sense_are_refused(bad):
     with pytest.raises(InvalidParameter):
         event(**bad)
     with pytest.raises(InvalidParameter, match="names no metric"):
-        FeedbackEvent(EventKind.REWARD, 0.0, "", 1.0)
+        OutcomeEvent(EventKind.REWARD, 0.0, "", 1.0)
     with pytest.raises(InvalidParameter, match="source 'bot'"):
         rules({"bot": 1.5})
 

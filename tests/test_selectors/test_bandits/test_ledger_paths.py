@@ -7,7 +7,7 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kshot.selectors.bandits.feedback import EventKind, FeedbackEvent, LoggedDecision
+from kshot.selectors.bandits.feedback import EventKind, OutcomeEvent, LoggedDecision
 from kshot.selectors.bandits.ledger import Account, Move, changes, contribution, outcome
 from kshot.selectors.bandits.metric_rules import LatePolicy, MetricRule, RewardRules
 
@@ -39,7 +39,7 @@ def logs(draw, max_size=12):
         elif kind in (EventKind.RETRACT, EventKind.EXPIRE):
             metric = draw(st.sampled_from(["", "thumbs", "stars", "cost"]))
         earlier = st.none() | st.sampled_from([str(one) for one in range(number + 1)])
-        one = FeedbackEvent(
+        one = OutcomeEvent(
             kind,
             at=float(draw(st.integers(0, 6))),
             metric=metric,

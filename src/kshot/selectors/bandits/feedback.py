@@ -29,7 +29,7 @@ class EventKind(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class FeedbackEvent:
+class OutcomeEvent:
     """One line of the feedback log.
 
     Attributes

@@ -29,7 +29,7 @@ import numpy as np
 
 from kshot.arrays import require_shape
 from kshot.selectors.bandits.addends import Addends
-from kshot.selectors.bandits.feedback import EventKind, FeedbackEvent, LoggedDecision
+from kshot.selectors.bandits.feedback import EventKind, OutcomeEvent, LoggedDecision
 from kshot.selectors.bandits.grid import REWARD_BITS, WEIGHT_BITS
 from kshot.selectors.bandits.metric_rules import LatePolicy, MetricRule, RewardRules, Valued
 
@@ -118,7 +118,7 @@ class Account:
         """Return the account of a decision before any event."""
         return cls(decision, rules, decision.arm, Status.ACTIVE if decision.active else Status.INACTIVE)
 
-    def verdict(self, event: FeedbackEvent) -> Verdict:
+    def verdict(self, event: OutcomeEvent) -> Verdict:
         """Tell what an event would do; the value itself is the metric's to check."""
         kind = event.kind
         if self.status is Status.CANCELLED:
@@ -133,7 +133,7 @@ class Account:
                 return Verdict.NOTHING_IN_FORCE
         return Verdict.COUNTED
 
-    def after(self, event: FeedbackEvent) -> "Account":
+    def after(self, event: OutcomeEvent) -> "Account":
         """Return the account after an event; the same one if the event does not count."""
         if self.status is Status.CANCELLED or self.verdict(event) is not Verdict.COUNTED:
             return self
@@ -175,32 +175,32 @@ class Account:
         whole_reward = round(math.ldexp(min(max(reward, 0.0), 1.0), REWARD_BITS))
         return Outcome(self.arm, whole_reward if whole_weight else 0, whole_weight, self.status)
 
-    def _learnt(self, event: FeedbackEvent) -> bool:
+    def _learnt(self, event: OutcomeEvent) -> bool:
         if event.metric and event.metric not in self.rules.metrics:
             return False
         trusted = self.rules.trust(event.source) > 0
         return trusted and (event.kind is EventKind.RETRACT or event.weight > 0)
 
-    def _late(self, event: FeedbackEvent) -> bool:
+    def _late(self, event: OutcomeEvent) -> bool:
         rule: MetricRule = self.rules.metrics[event.metric]
         return rule.late is LatePolicy.LOG_ONLY and event.at - self.decision.decided_at > rule.window_s
 
-    def _named(self, event: FeedbackEvent) -> frozenset[str]:
+    def _named(self, event: OutcomeEvent) -> frozenset[str]:
         """Return the metrics that an event is about."""
         return frozenset((event.metric,) if event.metric else self.rules.metrics)
 
-    def _meant(self, event: FeedbackEvent, metric: str) -> bool:
+    def _meant(self, event: OutcomeEvent, metric: str) -> bool:
         """Return whether an event is about a reward of a metric that is in force."""
         if metric not in self._named(event):
             return False
         values = self.values[metric]
         return bool(values) if event.of is None else any(one.key == event.of for one in values)
 
-    def _valued(self, event: FeedbackEvent) -> Valued:
-        assert event.value is not None, "FeedbackEvent has checked it"
+    def _valued(self, event: OutcomeEvent) -> Valued:
+        assert event.value is not None, "OutcomeEvent has checked it"
         return Valued(event.key, event.value, event.weight * self.rules.trust(event.source))
 
-    def _corrected(self, event: FeedbackEvent) -> tuple[Valued, ...]:
+    def _corrected(self, event: OutcomeEvent) -> tuple[Valued, ...]:
         right = self._valued(event)
         if event.of is None:
             return (right,)
@@ -211,7 +211,7 @@ class Account:
     def _with(self, metric: str, values: tuple[Valued, ...]) -> "Account":
         return replace(self, values={**self.values, metric: values}, retracted=self.retracted - {metric})
 
-    def _without(self, event: FeedbackEvent) -> "Account":
+    def _without(self, event: OutcomeEvent) -> "Account":
         values = dict(self.values)
         gone = set()
         for metric in self.values:
@@ -232,7 +232,7 @@ class Move(NamedTuple):
     after: Outcome
 
 
-def outcome(decision: LoggedDecision, events: Iterable[FeedbackEvent], rules: RewardRules) -> Outcome:
+def outcome(decision: LoggedDecision, events: Iterable[OutcomeEvent], rules: RewardRules) -> Outcome:
     """Return what a decision has come to after some events, in the order of the log."""
     account = Account.opened(decision, rules)
     for event in events:
