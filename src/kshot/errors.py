@@ -10,6 +10,7 @@
     │  ├─ InvalidFilter        invalid_filter
     │  ├─ InvalidTemplate      invalid_template
     │  ├─ PayloadTooLarge      payload_too_large
+    │  ├─ TooCostly            too_costly
     │  ├─ UnsupportedMediaType unsupported_media_type
     │  └─ MethodNotAllowed     method_not_allowed
     ├─ Unauthorized            unauthorized
@@ -123,6 +124,12 @@ class PayloadTooLarge(InvalidInput):
     """A body or field is larger than the configured limit."""
 
     code = "payload_too_large"
+
+
+class TooCostly(InvalidInput):
+    """The request would ask the scorer for more than the server allows; the message tells what to change."""
+
+    code = "too_costly"
 
 
 class UnsupportedMediaType(InvalidInput):

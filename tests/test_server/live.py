@@ -12,6 +12,7 @@ import httpx
 from fastapi import FastAPI
 
 from kshot.clients.sdk.in_process import InProcessTransport
+from kshot.selectors import SELECTORS
 from kshot.server.bootstrap import build_app
 from kshot.server.services import Services
 from kshot.server.settings import Settings
@@ -19,6 +20,8 @@ from tests.test_clients.fake_endpoint import FakeEndpoint
 
 HASHING = {"type": "hashing"}
 PATIENCE_S = 60.0
+UNSCORED = sorted({*SELECTORS.names()} - {"mdl"})
+"""The methods that need no scorer."""
 NDJSON = {"Content-Type": "application/x-ndjson"}
 
 _TOPICS = {

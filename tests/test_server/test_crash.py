@@ -24,8 +24,7 @@ from urllib.parse import urlsplit
 import httpx
 import pytest
 
-from kshot.selectors import SELECTORS
-from tests.test_server.live import HASHING, LivePool, ids, tickets, wait_until
+from tests.test_server.live import HASHING, UNSCORED, LivePool, ids, tickets, wait_until
 from tests.test_server.server_process import ServerProcess, serving
 
 pytestmark = [pytest.mark.slow, pytest.mark.component]
@@ -150,7 +149,7 @@ def write_little(server: ServerProcess, ledger: Ledger, prefix: str, rng: random
 
 def select(server: ServerProcess, ledger: Ledger, _prefix: str, rng: random.Random) -> None:
     """Select, and wait for each selection to be on disk."""
-    methods = sorted(SELECTORS.names())
+    methods = UNSCORED
     with contextlib.suppress(httpx.TransportError), server.pool() as pool:
         while True:
             chosen = pool.select(QUERY, method=rng.choice(methods), durable=True)
@@ -195,7 +194,7 @@ def check_after(
         pool.indexed()
         examples = pool.stats()["examples"]
         assert examples == len(ledger.acknowledged)
-        for method in sorted(SELECTORS.names()):
+        for method in UNSCORED:
             chosen = pool.select(QUERY, k=20, method=method)
             assert chosen["usage"]["eligible"] == examples
             for one in chosen["demonstrations"]:

@@ -22,6 +22,7 @@ CODE_TO_STATUS = {
     "invalid_filter": 422,
     "invalid_template": 422,
     "payload_too_large": 413,
+    "too_costly": 422,
     "unsupported_media_type": 415,
     "method_not_allowed": 405,
     "unauthorized": 401,

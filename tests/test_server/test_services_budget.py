@@ -14,10 +14,10 @@ from tokenizers import Tokenizer, models, pre_tokenizers
 
 from kshot.formatting import estimated_tokens
 from kshot.index.repeats import Repeats
-from kshot.selectors import SELECTORS, PackingPolicy
+from kshot.selectors import PackingPolicy
 from kshot.server.services.assembly import fitted
 from kshot.server.services.core import StableCores
-from tests.test_server.live import Live, LivePool, codes, ids, pointers, running, tickets
+from tests.test_server.live import UNSCORED, Live, LivePool, codes, ids, pointers, running, tickets
 
 QUERY = "the invoice number3 was charged twice on my card"
 PACKINGS = sorted(PackingPolicy)
@@ -140,7 +140,7 @@ def core(selection):
 def test_the_core_is_the_same_for_every_query_and_method(estimated: LivePool):
     seen = set()
     for query in (QUERY, "wifi", "my parcel is late", "💡"):
-        for method in sorted(SELECTORS.names()):
+        for method in UNSCORED:
             chosen = estimated.select(query, k=6, method=method, stable={"k": 3})
             assert [one["part"] for one in chosen["demonstrations"]] == ["stable"] * 3 + ["dynamic"] * 3
             assert len(set(ids(chosen))) == 6

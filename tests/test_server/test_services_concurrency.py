@@ -11,8 +11,7 @@ from typing import Any
 import httpx
 import pytest
 
-from kshot.selectors import SELECTORS
-from tests.test_server.live import GatedEndpoint, LivePool, ids, running, tickets, wait_until
+from tests.test_server.live import UNSCORED, GatedEndpoint, LivePool, ids, running, tickets, wait_until
 
 QUERY = "the invoice number3 was charged twice"
 PAIRS = 12
@@ -94,7 +93,7 @@ def test_an_acknowledged_deletion_is_final_and_a_written_row_is_there(rounds: in
 
     def read(seed: int) -> None:
         rng = random.Random(seed)
-        methods = sorted(SELECTORS.names())
+        methods = UNSCORED
         while not finished.is_set():
             with lock:
                 before = set(deleted)

@@ -5,8 +5,7 @@ from typing import Any
 import pytest
 
 from kshot.clients.embedders.hashing import HashingEmbedder
-from kshot.selectors import SELECTORS
-from tests.test_server.live import Live, LivePool, codes, ids, tickets
+from tests.test_server.live import UNSCORED, Live, LivePool, codes, ids, tickets
 
 QUERY = "my Parcel, please"
 
@@ -61,7 +60,7 @@ def test_shared_words_are_covered_by_the_demonstration_that_has_them(parcels: Li
     assert sum(token["weight"] for token in found["tokens"]) == pytest.approx(1.0)
 
 
-@pytest.mark.parametrize("method", sorted(SELECTORS.names()))
+@pytest.mark.parametrize("method", UNSCORED)
 def test_every_method_is_explained_by_the_same_cosines(method: str, parcels: LivePool):
     chosen = parcels.select(QUERY, k=3, method=method, explain=True)
     found = chosen["explain"]["coverage"]

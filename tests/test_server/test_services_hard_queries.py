@@ -6,8 +6,7 @@ from typing import Any
 
 import pytest
 
-from kshot.selectors import SELECTORS
-from tests.test_server.live import HASHING, Live, LivePool, codes, ids, tickets
+from tests.test_server.live import HASHING, UNSCORED, Live, LivePool, codes, ids, tickets
 
 EMBEDDERS = [
     pytest.param(HASHING, id="hashing"),
@@ -22,7 +21,7 @@ QUERIES = {
     "8,000 words": " ".join(f"w{i}" for i in range(8_000)),
 }
 METHODS: list[Any] = [
-    *SELECTORS.names(),
+    *UNSCORED,
     *({"type": name, "relevance": "fused"} for name in ("mmr", "dpp", "label_balanced")),
     {"type": "set_bsr", "add_cand_score": 2.0, "relevance": "fused"},
     *({"type": name, "idf": True} for name in ("bsr", "set_bsr", "fused")),

@@ -7,9 +7,8 @@ import numpy as np
 import pytest
 
 from kshot.clients.embedders.hashing import HashingEmbedder
-from kshot.selectors import SELECTORS
 from kshot.server.services.pace import Pace
-from tests.test_server.live import Live, LivePool, codes, ids, pointers, running, tickets
+from tests.test_server.live import UNSCORED, Live, LivePool, codes, ids, pointers, running, tickets
 
 QUERY = "the invoice number3 was charged twice on my card"
 
@@ -81,7 +80,7 @@ def crowded(live: Live) -> LivePool:
     return made
 
 
-@pytest.mark.parametrize("method", sorted(SELECTORS.names()))
+@pytest.mark.parametrize("method", UNSCORED)
 def test_k_that_differ_are_found_where_a_shortlist_holds_near_duplicates_only(method: str, crowded: LivePool):
     options = {"k": 6, "method": method, "distinct": {"similarity": 0.8}}
     found = crowded.select(QUERY, explain=True, **options)

@@ -7,8 +7,8 @@ import pytest
 
 from kshot.arrays import unit_rows
 from kshot.errors import InvalidShape
-from kshot.selectors import SELECTORS
 from tests.test_server.live import (
+    UNSCORED,
     GatedEndpoint,
     Live,
     LivePool,
@@ -147,7 +147,7 @@ def test_the_default_method_goes_without_token_vectors_and_says_so(plane: LivePo
     assert stored["request"]["params"]["bsr"] == 0
 
 
-@pytest.mark.parametrize("method", sorted(SELECTORS.names()))
+@pytest.mark.parametrize("method", UNSCORED)
 def test_every_method_with_a_vector_alone(method: str, plane: LivePool):
     body = {"vector": [1, 0.1], "method": method, "k": 2}
     refused = TOKEN_METHODS | LEXICAL_METHODS | DIFFICULTY_METHODS
@@ -156,12 +156,12 @@ def test_every_method_with_a_vector_alone(method: str, plane: LivePool):
         assert pointers(problem) == ["/method"]
         assert f"{method!r} needs" in problem["detail"]
         allowed = problem["detail"].split("work here: ")[1].split(", ")
-        assert set(allowed) == set(SELECTORS.names()) - refused
+        assert set(allowed) == set(UNSCORED) - refused
     else:
         assert len(plane.select(None, **body)["demonstrations"]) == 2
 
 
-@pytest.mark.parametrize("method", sorted(SELECTORS.names()))
+@pytest.mark.parametrize("method", UNSCORED)
 def test_every_method_with_inputs_alone(method: str, plane: LivePool):
     body = {"inputs": "text north", "method": method, "k": 1}
     if method in LEXICAL_METHODS:

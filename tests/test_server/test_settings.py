@@ -38,6 +38,7 @@ def test_every_setting_has_a_variable():
         "KSHOT_SCORER_REQUIRED": "true",
         "KSHOT_SCORE_CACHE_BYTES": "0",
         "KSHOT_SCORE_CACHE_ROWS": "7",
+        "KSHOT_SCORER_QUERY_TOKENS": "9",
         "KSHOT_LOG_LEVEL": "DEBUG",
         "KSHOT_LOG_FORMAT": "Console",
     }
@@ -51,6 +52,7 @@ def test_every_setting_has_a_variable():
     assert (settings.log_level, settings.log_format) == ("debug", "console")
     assert settings.is_public
     assert (settings.scorer_kind, settings.scorer_required, settings.score_cache_rows) == ("vllm", True, 7)
+    assert settings.scorer_query_tokens == 9
 
 
 def test_a_scorer_is_of_vllm_where_only_its_address_is_given():

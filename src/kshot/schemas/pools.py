@@ -76,7 +76,7 @@ class PromptTemplate(Request):
 
 
 OrderName = Literal[
-    "nearest_last", "nearest_first", "label_interleaved", "random", "easy_to_hard", "as_selected"
+    "nearest_last", "nearest_first", "label_interleaved", "random", "easy_to_hard", "as_selected", "mdl"
 ]
 PackingName = Literal["prefix_stop", "prefix_skip", "rank_prefix", "drop_farthest", "knapsack"]
 MethodParams = dict[str, dict[str, Any]]

@@ -48,6 +48,7 @@ from kshot.selectors.health import (
 from kshot.selectors.knapsack import coverage_knapsack
 from kshot.selectors.late_interaction import bsr_scores, inverse_document_frequency, maxsim
 from kshot.selectors.lexical import Bm25Matrix, Bm25Variant, bm25_contributions, bm25_scores
+from kshot.selectors.mdl import best_organisation, label_entropy, organisations
 from kshot.selectors.mmr import mmr
 from kshot.selectors.near_duplicates import select_distinct
 from kshot.selectors.nearest import nearest_rows
@@ -80,6 +81,7 @@ __all__ = [
     "Selector",
     "SuspectedLabels",
     "adaptive_k",
+    "best_organisation",
     "bm25_contributions",
     "bm25_partial_scores",
     "bm25_scores",
@@ -106,6 +108,7 @@ __all__ = [
     "k_means",
     "knn_graph",
     "label_balance",
+    "label_entropy",
     "labels_needed",
     "least_confidence",
     "log_budgets",
@@ -117,6 +120,7 @@ __all__ = [
     "near_duplicate_rows",
     "nearest_rows",
     "objective_curve",
+    "organisations",
     "pack",
     "prompt_order",
     "random_coverage",

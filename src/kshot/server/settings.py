@@ -92,6 +92,9 @@ class Settings(BaseModel):
     score_cache_rows: int = Field(
         default=1_000_000, ge=0, description="likelihoods kept in the store, the newest; 0: none"
     )
+    scorer_query_tokens: int = Field(
+        default=100_000, ge=0, description="prompt tokens that one selection may ask the scorer for"
+    )
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     log_format: Literal["json", "console"] = "json"
 

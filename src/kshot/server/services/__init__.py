@@ -55,14 +55,6 @@ class Services:
         )
         self.examples = ExampleService(self.store, self.registry, self.indexer, self._publications)
         self.annotations = AnnotationService(self.store, self.registry, self.indexer, self._publications)
-        self.selections = SelectionService(
-            self.store,
-            self.registry,
-            self.selection_log,
-            metrics,
-            concurrency=settings.select_concurrency,
-            queue=settings.select_queue,
-        )
         self.scoring = ScoringService(
             settings.scorer_kind,
             make_scorer or scorer_maker(settings),
@@ -71,6 +63,16 @@ class Services:
             memory_bytes=settings.score_cache_bytes,
             store_rows=settings.score_cache_rows,
             count=metrics.scores_looked_up,
+        )
+        self.selections = SelectionService(
+            self.store,
+            self.registry,
+            self.selection_log,
+            metrics,
+            self.scoring,
+            concurrency=settings.select_concurrency,
+            queue=settings.select_queue,
+            scorer_tokens=settings.scorer_query_tokens,
         )
         self.jobs = JobService(self.store, self._runner)
         self.plans = PlanService(

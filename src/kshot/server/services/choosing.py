@@ -19,6 +19,7 @@ from kshot.schemas.selections import Distinct, Query, SelectRequest
 from kshot.selectors import SELECTORS, Selector, select_distinct
 from kshot.selectors.base import as_covering
 from kshot.selectors.fused_relevance import FusedRelevance
+from kshot.selectors.mdl import Mdl
 from kshot.selectors.uniform import Uniform
 from kshot.server.services.room import Room, packed
 
@@ -173,7 +174,12 @@ def fitting(
         defaults = {
             name: _with_present_signals(SELECTORS.get(name)(), query)[0] for name in SELECTORS.names()
         }
-        allowed = [name for name, one in defaults.items() if _lacking(one, query, difficulty_field) is None]
+        # Whether there is a scorer to ask is not known here.
+        allowed = [
+            name
+            for name, one in defaults.items()
+            if not isinstance(one, Mdl) and _lacking(one, query, difficulty_field) is None
+        ]
         message = f"{method.name!r} needs {lacking}; methods that work here: {', '.join(allowed)}"
         raise InvalidParameter(message, errors=[FieldError("/method", message)])
     return Method(method.name, selector), notices
@@ -266,7 +272,7 @@ def _lacking(selector: Selector, query: QueryFeatures, difficulty_field: str | N
     if Feature.TOKENS in selector.needs and query.tokens is None:
         return "token vectors, and the pool's embedder gives none"
     reads_text = bool(selector.needs & {Feature.LEXICAL, Feature.STRUCTURES})
-    if reads_text and query.text is None:
+    if (reads_text or isinstance(selector, Mdl)) and query.text is None:
         return "the query's text; give `inputs`"
     # Without a field the number of tokens is the difficulty, which a pool without token vectors lacks.
     if Feature.DIFFICULTY in selector.needs and difficulty_field is None and query.tokens is None:

@@ -5,9 +5,9 @@ import time
 from kshot.index.candidates import QueryFeatures
 from kshot.index.store import Store
 from kshot.schemas.selections import Hit, SearchReply, SearchRequest
-from kshot.server.services.answering import Clock, milliseconds, unseen_notices
 from kshot.server.services.assembly import label_of
 from kshot.server.services.choosing import exclusions
+from kshot.server.services.drafting import Clock, milliseconds, unseen_notices
 from kshot.server.services.runtime import PoolRuntime
 
 

@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from typing import Any, TypeVar
 
 from kshot.errors import FieldError, KshotError, Overloaded, PoolNotFound, SelectionNotFound
+from kshot.index.candidates import QueryFeatures
 from kshot.index.store import Store
 from kshot.records import Selection
 from kshot.schemas.gaps import GapList
@@ -27,28 +28,35 @@ from kshot.schemas.selections import (
 from kshot.server.logs import get_logger
 from kshot.server.metrics import Metrics
 from kshot.server.problems import problem
-from kshot.server.services.answering import Answer, Clock, answer
+from kshot.server.services.answering import Answer, finished
+from kshot.server.services.choosing import Method
 from kshot.server.services.clusters import cluster_features
+from kshot.server.services.drafting import Clock, Draft, asks_scorer, drafted, milliseconds
 from kshot.server.services.explaining import parameters
 from kshot.server.services.gaps import GAP, list_gaps
 from kshot.server.services.queries import cheaper_methods, method_of, query_features, require_vector
 from kshot.server.services.registry import PoolRegistry
 from kshot.server.services.rendering import rendered
 from kshot.server.services.runtime import PoolRuntime
+from kshot.server.services.scoring.service import ScoringService
 from kshot.server.services.searching import neighbours
 from kshot.server.services.selection_log import SelectionLog
+from kshot.server.services.weighing import Questions, Verdict, questions, weighed
 from kshot.server.validation import refusal, validated
 
 T = TypeVar("T")
 log = get_logger(__name__)
 _BATCH_CONCURRENCY = 16
+_FINISH_MS = 5.0
+"""What is kept of a deadline for what follows the scorer's answer."""
 
 
 class SelectionService:
     """The routes' view of selections.
 
     A request is answered from one immutable snapshot in a worker thread; at most ``concurrency`` run at once
-    and ``queue`` more wait.
+    and ``queue`` more wait. As many may wait for the scorer, without a thread; one of them may ask it for
+    ``scorer_tokens`` prompt tokens.
     """
 
     def __init__(
@@ -57,17 +65,22 @@ class SelectionService:
         registry: PoolRegistry,
         selection_log: SelectionLog,
         metrics: Metrics,
+        scoring: ScoringService,
         *,
         concurrency: int,
         queue: int,
+        scorer_tokens: int,
     ) -> None:
         self._store = store
         self._registry = registry
         self._log = selection_log
         self._metrics = metrics
         self._threads = ThreadPoolExecutor(concurrency, thread_name_prefix="kshot-select")
+        self._scoring = scoring
+        self._scorer_tokens = scorer_tokens
         self._room = concurrency + queue
         self._running = 0
+        self._weighing = 0
 
     def close(self) -> None:
         """Wait for running selections."""
@@ -128,26 +141,15 @@ class SelectionService:
         try:
             runtime.check_embedder()
             method = method_of(runtime, request)
+            if asks_scorer(runtime, method, request) is not None:
+                self._scoring.require_configured()
             query = await query_features(runtime, request)
             cluster = asked = None
             if request.sticky is not None:
                 asked = query
                 query, cluster = await cluster_features(self._store, runtime, asked, request.sticky.clusters)
             clock = Clock(started, time.perf_counter())
-            fallbacks = () if request.deadline_ms is None else cheaper_methods(runtime)
-            made = await self._in_thread(
-                lambda: answer(
-                    self._store,
-                    runtime,
-                    method,
-                    query,
-                    request,
-                    clock,
-                    fallbacks=fallbacks,
-                    cluster=cluster,
-                    asked=asked,
-                )
-            )
+            made = await self._answer(runtime, method, query, request, clock, cluster, asked)
         except Exception:
             # Counted, and raised again.
             self._metrics.select_ended(pool, "error")
@@ -160,6 +162,53 @@ class SelectionService:
         if request.durable:
             await self._log.flushed()
         return made
+
+    async def _answer(
+        self,
+        runtime: PoolRuntime,
+        method: Method,
+        query: QueryFeatures,
+        request: SelectRequest,
+        clock: Clock,
+        cluster: str | None,
+        asked: QueryFeatures | None,
+    ) -> Answer:
+        """Draft and finish in one go, or with the scorer's answer in between."""
+        store = self._store
+        fallbacks = () if request.deadline_ms is None else cheaper_methods(runtime)
+
+        def draft() -> tuple[Draft, Questions | None]:
+            made = drafted(store, runtime, method, query, request, clock, fallbacks=fallbacks)
+            return made, questions(store, runtime, made, self._scorer_tokens)
+
+        def finish(made: Draft, verdict: Verdict | None = None) -> Answer:
+            return finished(store, runtime, made, verdict, cluster=cluster, asked=asked)
+
+        def at_once() -> Answer | tuple[Draft, Questions]:
+            made, wanted = draft()
+            return finish(made) if wanted is None else (made, wanted)
+
+        first = await self._in_thread(at_once)
+        if isinstance(first, Answer):
+            return first
+        made, wanted = first
+        verdict = await self._weighed(made, wanted)
+        return await self._in_thread(lambda: finish(made, verdict))
+
+    async def _weighed(self, draft: Draft, wanted: Questions) -> Verdict:
+        """Wait for the scorer, for as long as the deadline allows."""
+        if self._weighing >= self._room:
+            raise Overloaded(f"{self._weighing} selections wait for the scorer, allowed {self._room}")
+        assert draft.mdl is not None
+        left_ms = None
+        if draft.request.deadline_ms is not None:
+            passed_ms = milliseconds(draft.clock.started, time.perf_counter())
+            left_ms = draft.request.deadline_ms - passed_ms - _FINISH_MS
+        self._weighing += 1
+        try:
+            return await weighed(self._scoring, wanted, draft.mdl, left_ms)
+        finally:
+            self._weighing -= 1
 
     async def _in_thread(self, work: Callable[[], T]) -> T:
         if self._running >= self._room:

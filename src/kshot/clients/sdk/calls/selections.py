@@ -90,7 +90,8 @@ def select(
     min_score : float, optional
         Least cosine similarity to the query, in [-1, 1]; fewer than ``k`` may remain, or none.
     order : str or dict, optional
-        Order in the prompt, such as ``"nearest_last"`` or ``{"type": "random", "seed": 7}``.
+        Order in the prompt, such as ``"nearest_last"`` or ``{"type": "random", "seed": 7}``; ``"mdl"`` asks
+        the server's scorer.
     stable : int or dict, optional
         Size of a core that is the same for every query and stands first, so that prompt caches hold; with
         ``{"k": 4, "block_tokens": 16}`` it is cut to fill the engine's blocks.
@@ -105,8 +106,8 @@ def select(
     exact : bool
         Whether to score every eligible example where the method would look at a shortlist.
     deadline_ms : float, optional
-        A method that would miss it, going by its recent times, is replaced by a cheaper one; the result says
-        so (``degraded``).
+        A method that would miss it, going by its recent times, is replaced by a cheaper one, and a scorer is
+        not waited for beyond it; the result says so (``degraded``).
     seed : int
         For methods that draw lots; the same seed gives the same selection.
     vector : sequence of float, optional

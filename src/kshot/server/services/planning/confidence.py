@@ -18,6 +18,7 @@ from kshot.selectors.annotation.base import Report
 from kshot.selectors.ranking import top_k
 from kshot.server.services.planning.gathering import Task
 from kshot.server.services.runtime import PoolRuntime
+from kshot.server.services.scoring.answers import gap_before_answer
 from kshot.server.services.scoring.cache import CachedScorer
 from kshot.server.services.scoring.service import ScoringService
 
@@ -129,7 +130,7 @@ class _Asked:
             for row, example in self._examples(rows[start : start + ROWS_AT_ONCE]).items():
                 turn = runtime.templates.turn(example.inputs, example.outputs, example.metadata)
                 if not labels:
-                    self._gap = _gap(turn, runtime.templates.query(example.inputs).text)
+                    self._gap = gap_before_answer(turn, runtime.templates.query(example.inputs).text)
                 labels[turn.output] = None
                 if len(labels) > MOST_LABELS:
                     break
@@ -269,15 +270,6 @@ async def _by_answer(scorer: CachedScorer, prompts: Sequence[str | None]) -> _Ba
 def _spread(prompts: Sequence[str | None], found: Sequence[float]) -> Float64s:
     values = iter(found)
     return np.array([np.nan if prompt is None else next(values) for prompt in prompts], np.float64)
-
-
-def _gap(turn: Turn, query: str) -> str:
-    """Return what stands between a query and its answer in a demonstration, such as a space."""
-    if turn.text.startswith(query):
-        between, found, _ = turn.text[len(query) :].partition(turn.output)
-        if found and turn.output:
-            return between
-    return " "
 
 
 def _notices(missing: int, total: int, cut: int, failure: str) -> list[Notice]:

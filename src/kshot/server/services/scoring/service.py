@@ -87,6 +87,17 @@ class ScoringService:
         if self._scorer is not None:
             await self._scorer.close()
 
+    def require_configured(self) -> None:
+        """Refuse what nobody could score, whatever is waited for.
+
+        Raises
+        ------
+        ScorerUnavailable
+            None is configured; the message says how to do so.
+        """
+        if self._build is None:
+            raise ScorerUnavailable(HINT)
+
     async def scorer(self) -> CachedScorer:
         """Return the scorer, built if it is not yet.
 
@@ -121,8 +132,7 @@ class ScoringService:
         ScorerUnavailable
             None is configured, or it was refused when it was looked at last.
         """
-        if self._build is None:
-            raise ScorerUnavailable(HINT)
+        self.require_configured()
         if self._info.state == "refused":
             raise ScorerUnavailable(f"the scorer is refused: {self._info.detail}")
 
