@@ -1,21 +1,20 @@
-"""What is known of a server after asking it: its tokenizer, its model, what it may be used for and why."""
+"""What is known of a back end after asking it: its tokenizer, its model, what it may be used for and why."""
 
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from kshot.clients.scorers import wire
+from kshot.clients.scorers.backend import Backend
 from kshot.clients.scorers.base import Canary, Capabilities, NotScored, ScoringMode, Text, Tokens
 from kshot.clients.scorers.boundary import split
 from kshot.clients.scorers.canaries import Canaries, Findings, Material
-from kshot.clients.scorers.endpoint import Endpoint
 from kshot.clients.scorers.probing import ServedModel, probe_dialect, served_model
 from kshot.clients.scorers.server_tokenizer import ServerTokenizer
 from kshot.clients.scorers.special_tokens import SpecialTokens, learn_special_tokens
 from kshot.clients.scorers.tokenization import Flow, encodings, run_flow
 from kshot.errors import InvalidParameter
 
-BACKEND = "vllm-http"
 _LEAST_TOLERANCE_NATS = 1e-4
 _HALF_PRECISION_NATS = 0.05
 _IDS = 64
@@ -53,7 +52,7 @@ class Assessment:
 
 
 async def assess(
-    endpoint: Endpoint,
+    backend: Backend,
     *,
     tokenizer: ServerTokenizer,
     model: str | None,
@@ -69,7 +68,7 @@ async def assess(
     NotAnswered, ScorerUnavailable
         The server does not answer, or has no such model.
     """
-    served = await served_model(endpoint, model)
+    served = await served_model(backend, model)
     served = replace(served, max_model_tokens=max_model_tokens or served.max_model_tokens)
     if not await tokenizer.is_there():
         return _refused(served, "it has no /tokenize, and no tokenizer was given")
@@ -80,8 +79,8 @@ async def assess(
     distinct = tuple(dict.fromkeys(material.ids))[:_DISTINCT]
     if len(distinct) < _DISTINCT or len(material.ids) < _IDS:
         return _refused(served, "its tokenizer does not tell ordinary words apart")
-    dialect, features = await probe_dialect(endpoint, served.name, distinct)
-    findings = await Canaries(endpoint, served.name, dialect, material, tolerance_nats).run()
+    dialect, features = await probe_dialect(backend, served.name, distinct)
+    findings = await Canaries(backend, served.name, dialect, material, tolerance_nats).run()
     return conclude(served, special, dialect, findings, features)
 
 
@@ -114,7 +113,7 @@ def conclude(
     tolerance = max(findings.spread_nats, least)
     assert served.max_model_tokens is not None
     capabilities = Capabilities(
-        backend=BACKEND,
+        backend=served.kind,
         model=served.name,
         fingerprint=_fingerprint(served, findings.signature),
         max_model_tokens=served.max_model_tokens,
@@ -129,7 +128,7 @@ def conclude(
 
 def _refused(served: ServedModel, why: str) -> Assessment:
     capabilities = Capabilities(
-        backend=BACKEND,
+        backend=served.kind,
         model=served.name,
         fingerprint=_fingerprint(served, ()),
         max_model_tokens=served.max_model_tokens or 0,

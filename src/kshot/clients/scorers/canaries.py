@@ -10,8 +10,9 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from kshot.clients.scorers import wire
+from kshot.clients.scorers.backend import Backend
 from kshot.clients.scorers.base import Canary, Tokens
-from kshot.clients.scorers.endpoint import Broke, Endpoint, Rejected
+from kshot.clients.scorers.endpoint import Broke, Rejected
 from kshot.clients.scorers.passes import COMPLETIONS
 
 _SHAPE_TOKENS = 40
@@ -82,7 +83,7 @@ class Canaries:
 
     Parameters
     ----------
-    endpoint, model, dialect
+    backend, model, dialect
         Where and how to ask.
     material : Material
     tolerance_nats : float
@@ -90,9 +91,9 @@ class Canaries:
     """
 
     def __init__(
-        self, endpoint: Endpoint, model: str, dialect: wire.Dialect, material: Material, tolerance_nats: float
+        self, backend: Backend, model: str, dialect: wire.Dialect, material: Material, tolerance_nats: float
     ) -> None:
-        self._endpoint = endpoint
+        self._backend = backend
         self._model = model
         self._dialect = dialect
         self._material = material
@@ -271,7 +272,7 @@ class Canaries:
         return float(answer.id_to_nats[token])
 
     async def _post(self, body: Mapping[str, Any], *prompts: Tokens) -> Any:
-        return await self._endpoint.post(COMPLETIONS, body, tokens=sum(map(len, prompts)), divisible=True)
+        return await self._backend.post(COMPLETIONS, body, tokens=sum(map(len, prompts)), divisible=True)
 
 
 def is_coarse(nats: Sequence[float]) -> bool:

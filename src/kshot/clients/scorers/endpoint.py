@@ -97,6 +97,8 @@ class Endpoint:
         Waiting, monotonic seconds, and the randomness of pauses.
     """
 
+    kind = "vllm-http"
+
     def __init__(
         self,
         base_url: str,

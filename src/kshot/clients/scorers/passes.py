@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from kshot.clients.scorers import wire
+from kshot.clients.scorers.backend import Backend
 from kshot.clients.scorers.base import NotScored, Tokens
-from kshot.clients.scorers.endpoint import Endpoint, Limits, Rejected
+from kshot.clients.scorers.endpoint import Limits, Rejected
 from kshot.clients.scorers.isolation import Unanswered, isolated
 from kshot.clients.scorers.waves import calls, waves
 from kshot.errors import PayloadTooLarge, ScorerUnavailable
@@ -33,15 +34,15 @@ class Passes:
 
     Parameters
     ----------
-    endpoint : Endpoint
+    backend : Backend
     model : str
         As served.
     dialect : wire.Dialect
     limits : Limits
     """
 
-    def __init__(self, endpoint: Endpoint, model: str, dialect: wire.Dialect, limits: Limits) -> None:
-        self._endpoint = endpoint
+    def __init__(self, backend: Backend, model: str, dialect: wire.Dialect, limits: Limits) -> None:
+        self._backend = backend
         self._model = model
         self._dialect = dialect
         self._limits = limits
@@ -171,7 +172,7 @@ class Passes:
         self, body: Mapping[str, Any], prompts: Sequence[Tokens], *, reads: bool = False, generated: int = 0
     ) -> Any:
         try:
-            return await self._endpoint.post(
+            return await self._backend.post(
                 COMPLETIONS,
                 body,
                 tokens=sum(map(len, prompts)),

@@ -5,8 +5,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from kshot.clients.scorers import wire
+from kshot.clients.scorers.backend import Backend
 from kshot.clients.scorers.base import Canary, Tokens
-from kshot.clients.scorers.endpoint import Broke, Endpoint, Rejected
+from kshot.clients.scorers.endpoint import Broke, Rejected
 from kshot.clients.scorers.passes import COMPLETIONS
 from kshot.errors import ScorerUnavailable
 
@@ -21,18 +22,21 @@ class ServedModel:
 
     Attributes
     ----------
+    kind : str
+        Of the server, as in `Capabilities.backend`.
     name : str
     root : str
         Where it was loaded from.
     max_model_tokens : int or None
     """
 
+    kind: str
     name: str
     root: str
     max_model_tokens: int | None
 
 
-async def served_model(endpoint: Endpoint, wanted: str | None) -> ServedModel:
+async def served_model(backend: Backend, wanted: str | None) -> ServedModel:
     """Return the model of that name; the first one if no name is given.
 
     Raises
@@ -41,13 +45,14 @@ async def served_model(endpoint: Endpoint, wanted: str | None) -> ServedModel:
         There is none, or the server lists none.
     """
     try:
-        cards = (await endpoint.get("/v1/models"))["data"]
+        cards = (await backend.get("/v1/models"))["data"]
         found = next((card for card in cards if wanted in {None, card["id"]}), None)
         if found is None:
             names = ", ".join(str(card["id"])[:100] for card in cards) or "none"
             raise ScorerUnavailable(f"the scorer has no model {wanted!r}; it has: {names}")
         longest = found.get("max_model_len")
         return ServedModel(
+            kind=backend.kind,
             name=str(found["id"]),
             root=str(found.get("root") or found["id"]),
             max_model_tokens=longest if isinstance(longest, int) else None,
@@ -58,7 +63,7 @@ async def served_model(endpoint: Endpoint, wanted: str | None) -> ServedModel:
         raise ScorerUnavailable("the scorer lists its models in no known form") from error
 
 
-async def probe_dialect(endpoint: Endpoint, model: str, ids: Tokens) -> tuple[wire.Dialect, Canary]:
+async def probe_dialect(backend: Backend, model: str, ids: Tokens) -> tuple[wire.Dialect, Canary]:
     """Ask for every form once; ``ids`` are at least five different tokens of the model's.
 
     A form counts as understood if its answer has the part that was asked for; whether the numbers are right
@@ -69,7 +74,7 @@ async def probe_dialect(endpoint: Endpoint, model: str, ids: Tokens) -> tuple[wi
 
     async def choice(body: Mapping[str, Any]) -> Mapping[str, Any]:
         try:
-            answer = await endpoint.post(COMPLETIONS, body, tokens=len(prompt), divisible=True)
+            answer = await backend.post(COMPLETIONS, body, tokens=len(prompt), divisible=True)
             found: Mapping[str, Any] = answer["choices"][0]
         except (Broke, Rejected, *_ANSWERS):
             return {}
@@ -97,7 +102,7 @@ async def probe_dialect(endpoint: Endpoint, model: str, ids: Tokens) -> tuple[wi
         name
         for name, there in (
             ("prompt_logprobs", dialect.prompt_form),
-            ("echo", dialect.echo_form),
+            ("echo", dialect.echo_form or dialect.prompt_form),
             ("logprob_token_ids", dialect.label_form),
             ("allowed_token_ids", dialect.forced_form),
             ("return_tokens_as_token_ids", dialect.id_names),

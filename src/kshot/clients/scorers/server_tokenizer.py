@@ -3,8 +3,9 @@
 import asyncio
 from collections import OrderedDict
 
+from kshot.clients.scorers.backend import Backend
 from kshot.clients.scorers.base import Tokens
-from kshot.clients.scorers.endpoint import Broke, Endpoint, Rejected
+from kshot.clients.scorers.endpoint import Broke, Rejected
 from kshot.clients.scorers.tokenization import (
     Decode,
     Encode,
@@ -23,13 +24,13 @@ class ServerTokenizer:
 
     Parameters
     ----------
-    endpoint : Endpoint
+    backend : Backend
     local : LocalTokenizer or None
         Asked instead of the server where it is given; must be the model's own.
     """
 
-    def __init__(self, endpoint: Endpoint, local: LocalTokenizer | None = None) -> None:
-        self._endpoint = endpoint
+    def __init__(self, backend: Backend, local: LocalTokenizer | None = None) -> None:
+        self._backend = backend
         self._local = local
         self._recent: OrderedDict[TokenizerCall, TokenizerAnswer] = OrderedDict()
 
@@ -76,8 +77,8 @@ class ServerTokenizer:
         try:
             if isinstance(call, Encode):
                 body = {"prompt": call.text, "add_special_tokens": call.special}
-                return _ids((await self._endpoint.post("/tokenize", body))["tokens"])
-            text = (await self._endpoint.post("/detokenize", {"tokens": list(call.ids)}))["prompt"]
+                return _ids((await self._backend.post("/tokenize", body))["tokens"])
+            text = (await self._backend.post("/detokenize", {"tokens": list(call.ids)}))["prompt"]
             if isinstance(text, str):
                 return text
         except (Rejected, Broke) as error:

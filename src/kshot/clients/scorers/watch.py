@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from kshot.clients.scorers.assessment import Assessment
-from kshot.clients.scorers.endpoint import Broke, Endpoint, NotAnswered, Rejected
+from kshot.clients.scorers.backend import Backend
+from kshot.clients.scorers.endpoint import Broke, NotAnswered, Rejected
 from kshot.clients.scorers.isolation import reason
 from kshot.clients.scorers.passes import ModelChanged
 from kshot.errors import ScorerUnavailable
@@ -31,7 +32,7 @@ class Watch:
 
     Parameters
     ----------
-    endpoint : Endpoint
+    backend : Backend
     assess : callable
         Asks the server.
     clock : callable
@@ -39,9 +40,9 @@ class Watch:
     """
 
     def __init__(
-        self, endpoint: Endpoint, assess: Callable[[], Awaitable[Assessment]], clock: Callable[[], float]
+        self, backend: Backend, assess: Callable[[], Awaitable[Assessment]], clock: Callable[[], float]
     ) -> None:
-        self._endpoint = endpoint
+        self._backend = backend
         self._assess = assess
         self._clock = clock
         self._known: _Known | None = None
@@ -63,7 +64,7 @@ class Watch:
             known = self._known
             if known is None or not self._is_fresh(known):
                 self._known = None
-                before = self._endpoint.disconnections
+                before = self._backend.disconnections
                 try:
                     assessment = await self._assess()
                 except (NotAnswered, Broke, Rejected) as error:
@@ -96,13 +97,13 @@ class Watch:
         """
         for _ in range(_ROUNDS):
             before = await self.trusted()
-            disconnections = self._endpoint.disconnections
+            disconnections = self._backend.disconnections
             try:
                 done = await work(before)
             except ModelChanged:
                 self.outdate()
                 continue
-            if self._endpoint.disconnections == disconnections:
+            if self._backend.disconnections == disconnections:
                 return done
             # What answered after the lost connection may have been another model under the same name.
             try:
@@ -115,5 +116,5 @@ class Watch:
 
     def _is_fresh(self, known: _Known) -> bool:
         every_s = _EVERY_S if known.assessment.capabilities.modes else _REFUSED_EVERY_S
-        same = known.disconnections == self._endpoint.disconnections
+        same = known.disconnections == self._backend.disconnections
         return same and self._clock() - known.at_s < every_s
