@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from kshot.errors import InvalidParameter, InvalidShape
 from kshot.selectors.bandits.addends import outcomes
-from kshot.selectors.bandits.feedback import EventKind, OutcomeEvent, LoggedDecision
+from kshot.selectors.bandits.feedback import EventKind, LoggedDecision, OutcomeEvent
 from kshot.selectors.bandits.ledger import (
     Account,
     Move,

@@ -7,7 +7,7 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kshot.selectors.bandits.feedback import EventKind, OutcomeEvent, LoggedDecision
+from kshot.selectors.bandits.feedback import EventKind, LoggedDecision, OutcomeEvent
 from kshot.selectors.bandits.ledger import Account, Move, changes, contribution, outcome
 from kshot.selectors.bandits.metric_rules import LatePolicy, MetricRule, RewardRules
 

@@ -29,7 +29,7 @@ import numpy as np
 
 from kshot.arrays import require_shape
 from kshot.selectors.bandits.addends import Addends
-from kshot.selectors.bandits.feedback import EventKind, OutcomeEvent, LoggedDecision
+from kshot.selectors.bandits.feedback import EventKind, LoggedDecision, OutcomeEvent
 from kshot.selectors.bandits.grid import REWARD_BITS, WEIGHT_BITS
 from kshot.selectors.bandits.metric_rules import LatePolicy, MetricRule, RewardRules, Valued
 
