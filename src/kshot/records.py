@@ -197,6 +197,7 @@ class ScoreRecord:
     mode: str
     greedy: bool | None = None
     dropped: int = 0
+    dropped_demonstrations: int = 0
     lossy: bool = False
     per_token: tuple[float, ...] | None = None
 

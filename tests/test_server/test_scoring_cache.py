@@ -8,7 +8,17 @@ from typing import Any
 import numpy as np
 import pytest
 
-from kshot.clients.scorers.base import Boundary, NotScored, Pair, Scored, ScoringMode, ScoringOptions
+from kshot.clients.scorers.base import (
+    Boundary,
+    Chat,
+    Message,
+    NotScored,
+    Pair,
+    Parts,
+    Scored,
+    ScoringMode,
+    ScoringOptions,
+)
 from kshot.errors import ScorerUnavailable, StoreCorrupt
 from kshot.index.store import Store
 from kshot.records import ScoreRecord
@@ -273,6 +283,43 @@ def test_no_two_questions_have_one_key(scorer):
     assert {len(key) for key in keys} == {16}
 
 
+def test_a_key_of_parts_is_that_of_their_text_unless_some_may_be_dropped(scorer):
+    parts = Parts(instruction="i", demonstrations=("a", "b"), query="q")
+    others: list[Any] = [
+        Parts(instruction="i", demonstrations=("ab",), query="q"),
+        Parts(query="iabq"),
+        "iabq",
+    ]
+    cases: list[tuple[Any, int]] = [("error", 1), ("left", 1), ("drop_demos", 4)]
+    for overflow, kinds in cases:
+        options = ScoringOptions(on_overflow=overflow)
+        keys = {
+            PairKeys(scorer.known, options).key(Pair(context=one, completion="c")) for one in (parts, *others)
+        }
+        assert len(keys) == kinds
+    # How many are dropped is for the longest completion to say.
+    dropping = ScoringOptions(on_overflow="drop_demos", boundary=Boundary.HARNESS)
+    pair, beside = (Pair(context=parts, completion=word) for word in ("c", "long"))
+    assert PairKeys(scorer.known, dropping, [pair]).key(pair) != PairKeys(
+        scorer.known, dropping, [pair, beside]
+    ).key(pair)
+    narrow = replace(scorer.known, max_model_tokens=8)
+    assert PairKeys(narrow, dropping).key(pair) != PairKeys(scorer.known, dropping).key(pair)
+
+
+def test_chats_that_differ_have_other_keys(scorer):
+    ask, hint = Message(role="user", content="a"), Message(role="system", content="a")
+    chats: list[Any] = [
+        Chat(messages=(ask,)),
+        Chat(messages=(hint,)),
+        Chat(messages=(hint, ask)),
+        Chat(messages=(ask,), template_switches='{"x": 1}'),
+        Parts(query="a"),
+    ]
+    keys = {PairKeys(scorer.known, _DEFAULTS).key(Pair(context=one, completion="c")) for one in chats}
+    assert len(keys) == 5
+
+
 def test_a_key_of_ids_does_not_depend_on_its_batch(scorer):
     pair, beside = (Pair(context=(1, 2), completion=(token,)) for token in (3, 4))
     keys = [
@@ -283,7 +330,7 @@ def test_a_key_of_ids_does_not_depend_on_its_batch(scorer):
 
 
 @pytest.mark.parametrize(
-    ("boundary", "kinds"), [(None, 2), (Boundary.JOINT, 2), (Boundary.SEPARATE, 1), (Boundary.HARNESS, 1)]
+    ("boundary", "kinds"), [(None, 2), (Boundary.JOINT, 2), (Boundary.SEPARATE, 2), (Boundary.HARNESS, 1)]
 )
 def test_a_key_of_text_depends_on_the_completions_beside_it_where_they_share_a_border(
     scorer, boundary, kinds
@@ -309,7 +356,7 @@ async def test_completions_that_share_a_border_are_asked_for_together_again(scor
     again = await ask(cached, group)
     assert scorer.pairs == group * 2
     assert sums(again) == [sum(path_nats(pair.context, pair.completion)) for pair in group]
-    separate = ScoringOptions(boundary=Boundary.SEPARATE)
-    await ask(cached, group, separate)
-    await ask(cached, group, separate)
+    alone = ScoringOptions(boundary=Boundary.HARNESS)
+    await ask(cached, group, alone)
+    await ask(cached, group, alone)
     assert len(scorer.pairs) == 7

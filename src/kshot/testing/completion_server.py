@@ -214,7 +214,14 @@ class ToyCompletionServer:
         if self.faults.no_tokenizer:
             return _error(404, "Not Found")
         body = await http.json()
-        ids = self.tokenizer.encode(body["prompt"], add_special_tokens=body.get("add_special_tokens", True))
+        if "messages" in body:
+            roles = [message["role"] for message in body["messages"]]
+            if self.faults.no_chat_template or not {"system", "user", "assistant"} >= set(roles):
+                return _error(400, "the template takes no such messages")
+            ids = self.tokenizer.encode_chat(body["messages"], body.get("chat_template_kwargs") or {})
+        else:
+            with_special = body.get("add_special_tokens", True)
+            ids = self.tokenizer.encode(body["prompt"], add_special_tokens=with_special)
         return JSONResponse({"tokens": ids, "count": len(ids), "max_model_len": self.max_model_tokens})
 
     async def _detokenize(self, http: HttpRequest) -> Response:

@@ -1,9 +1,10 @@
 """A tokenizer of 200 tokens with the habits that make borders between texts hard: merges, specials, bytes."""
 
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import lru_cache
 from itertools import pairwise
+from typing import Any, Literal
 
 VOCABULARY_SIZE = 200
 BOS, EOS, USER = 0, 1, 2
@@ -13,6 +14,7 @@ _FIRST_NIBBLE = len(SPECIALS)
 _CHARACTERS = "\n" + "".join(map(chr, range(32, 127)))
 _FIRST_CHARACTER = _FIRST_NIBBLE + len(_NIBBLES)
 _FIRST_MERGE = _FIRST_CHARACTER + len(_CHARACTERS)
+_ROLE_TO_FRAME = {"system": ("", "\n"), "user": (SPECIALS[USER], "\n"), "assistant": ("", SPECIALS[EOS])}
 _SPECIAL = re.compile("(" + "|".join(map(re.escape, SPECIALS)) + ")")
 
 
@@ -65,16 +67,43 @@ class ToyTokenizer:
         Whether ``add_special_tokens`` puts ``<s>`` in front, as Llama's tokenizer does.
     leading_space : bool
         Whether every text is read with a space before it, which decoding drops, as SentencePiece does.
+    thinking : str
+        Whether its template for chats opens a thought before every answer: ``never``, ``unless_told`` by the
+        switch ``enable_thinking``, or ``always``.
     """
 
-    def __init__(self, *, bos: bool = True, leading_space: bool = False) -> None:
+    def __init__(
+        self,
+        *,
+        bos: bool = True,
+        leading_space: bool = False,
+        thinking: Literal["never", "unless_told", "always"] = "never",
+    ) -> None:
         self.bos = bos
         self.leading_space = leading_space
+        self.thinking = thinking
 
     def encode(self, text: str, *, add_special_tokens: bool = True) -> tuple[int, ...]:
         """Return the token ids of ``text``."""
         ids = _encode(" " + text if self.leading_space and text else text)
         return (BOS, *ids) if self.bos and add_special_tokens else ids
+
+    def encode_chat(
+        self, messages: Sequence[Mapping[str, str]], switches: Mapping[str, Any]
+    ) -> tuple[int, ...]:
+        """Return the token ids of messages as the template writes them, with the start of the answer.
+
+        The template: ``<s>``, then ``<|user|>`` and a line per user's message, a line per system's, the
+        assistant's ended by ``</s>``; the answer starts at once, or after ``<think>`` and a line break.
+        """
+        text = SPECIALS[BOS] + switches.get("preface", "")
+        for message in messages:
+            start, end = _ROLE_TO_FRAME[message["role"]]
+            text += start + message["content"] + end
+        thinks = self.thinking == "always" or (
+            self.thinking == "unless_told" and switches.get("enable_thinking", True)
+        )
+        return self.encode(text + ("<think>\n" if thinks else ""), add_special_tokens=False)
 
     def decode(self, ids: Sequence[int]) -> str:
         """Return the text of ``ids``, special tokens included; half characters become U+FFFD."""

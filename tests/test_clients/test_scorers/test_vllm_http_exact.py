@@ -109,18 +109,19 @@ async def test_text_scores_do_not_depend_on_the_order_of_options():
 async def test_what_is_cut_is_said_and_completions_stay_whole(overflow):
     rng = random.Random(3)
     server = ToyCompletionServer(max_model_tokens=100)
-    pairs = [Pair(context=random_ids(rng, 60, 110), completion=random_ids(rng, 1, 30)) for _ in range(60)]
+    asked = [(random_ids(rng, 60, 110), random_ids(rng, 1, 30)) for _ in range(60)]
+    pairs = [Pair(context=context, completion=completion) for context, completion in asked]
     options = ScoringOptions(on_overflow=overflow)
     async with scorer_of(server) as scorer:
         results = await scorer.score_batch(pairs, options)
-    assert {len(pair.context) + len(pair.completion) <= 99 for pair in pairs} == {True, False}
-    for pair, result in zip(pairs, results, strict=True):
-        excess = max(0, len(pair.context) + len(pair.completion) - 99)
+    assert {len(context) + len(completion) <= 99 for context, completion in asked} == {True, False}
+    for (context, completion), result in zip(asked, results, strict=True):
+        excess = max(0, len(context) + len(completion) - 99)
         if excess and overflow == "error":
             assert result.code == "payload_too_large"
         else:
-            assert result.dropped == excess
-            exact = exact_nats(server, pair.context[excess:], pair.completion)
+            assert (result.dropped, result.truncated) == (excess, excess > 0)
+            exact = exact_nats(server, context[excess:], completion)
             assert result.sum_nats == pytest.approx(exact, abs=1e-9)
 
 

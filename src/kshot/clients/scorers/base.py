@@ -12,6 +12,57 @@ Text: TypeAlias = str | Tokens
 """A text, or the token ids that are fed as they are."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Parts:
+    """A context of whole demonstrations, some of which may be dropped.
+
+    Its text is all parts, one after the other as they are.
+
+    Attributes
+    ----------
+    instruction : str
+    demonstrations : tuple of str
+        In prompt order: the first one is farthest from the query, and the first to be dropped.
+    query : str
+    """
+
+    instruction: str = ""
+    demonstrations: tuple[str, ...] = ()
+    query: str = ""
+
+    @property
+    def text(self) -> str:
+        """What is fed if nothing is dropped."""
+        return self.instruction + "".join(self.demonstrations) + self.query
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Message:
+    """One message of a chat."""
+
+    role: str
+    content: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Chat:
+    """A context of messages, which the model's own template writes; the completion is what is answered.
+
+    Attributes
+    ----------
+    messages : tuple of Message
+        At least one.
+    template_switches : str
+        Further variables of the template, as a JSON object. Thinking is switched off, and stays off.
+    """
+
+    messages: tuple[Message, ...]
+    template_switches: str = "{}"
+
+
+Context: TypeAlias = Text | Parts | Chat
+
+
 class Boundary(StrEnum):
     """Where a context ends and its completion begins, in tokens."""
 
@@ -38,14 +89,14 @@ class ScoringMode(StrEnum):
 
 
 Terminator: TypeAlias = Literal["none", "newline", "eot"]
-Overflow: TypeAlias = Literal["error", "left"]
+Overflow: TypeAlias = Literal["error", "left", "drop_demos"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Pair:
     """One completion to be scored given one context. Pairs of equal contexts are scored together."""
 
-    context: Text
+    context: Context
     completion: Text
 
 
@@ -56,13 +107,15 @@ class ScoringOptions:
     Attributes
     ----------
     boundary : Boundary or None
-        None: `SEPARATE` where the context ends with a newline or a special token, else `JOINT`.
+        None: `SEPARATE` where the context is a chat or ends with a newline or a special token, else `JOINT`.
     terminator : str
         Appended to every completion, so that "New" does not always beat "New York".
     mode : ScoringMode or None
         None: the one that costs least.
     on_overflow : str
-        ``left`` drops tokens at the start of contexts that are too long; never of a completion.
+        What happens to contexts that are too long. ``left`` cuts tokens at their start, ``drop_demos`` leaves
+        out whole demonstrations of `Parts`, or exchanges of a `Chat`, the farthest from the query first and
+        as many for all completions of a context. A completion is never cut.
     per_token : bool
         Return each token's log-probability as well.
     """
@@ -91,7 +144,9 @@ class Scored:
         The one that was used.
     mode : ScoringMode
     dropped : int
-        Tokens that were cut from the context's start.
+        Tokens that the context lost.
+    dropped_demonstrations : int
+        Demonstrations that it lost with them.
     lossy : bool
         Whether the tokens fed do not decode to the text that was given.
     cached : bool
@@ -107,8 +162,14 @@ class Scored:
     per_token: tuple[float, ...] | None = None
     greedy: bool | None = None
     dropped: int = 0
+    dropped_demonstrations: int = 0
     lossy: bool = False
     cached: bool = False
+
+    @property
+    def truncated(self) -> bool:
+        """Whether the model saw less than the context that was given."""
+        return self.dropped > 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

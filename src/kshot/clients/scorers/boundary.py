@@ -7,7 +7,17 @@ which are fed. `split` decides it for one context and all its completions.
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from kshot.clients.scorers.base import Boundary, NotScored, Terminator, Text, Tokens
+from kshot.clients.scorers.base import (
+    Boundary,
+    Chat,
+    Context,
+    NotScored,
+    Parts,
+    Terminator,
+    Text,
+    Tokens,
+)
+from kshot.clients.scorers.chats import written
 from kshot.clients.scorers.special_tokens import SpecialTokens, marker_at_end, marker_ids
 from kshot.clients.scorers.tokenization import Flow, decodings, encodings
 from kshot.errors import InvalidInput, InvalidParameter
@@ -27,7 +37,9 @@ class Fed:
     lossy : bool
         Whether the tokens do not decode to the text, or are not those of any text.
     dropped : int
-        Tokens cut from the context's start.
+        Tokens that the context lost.
+    dropped_demonstrations : int
+        Demonstrations that it lost with them.
     """
 
     context: Tokens
@@ -37,6 +49,7 @@ class Fed:
     characters: int
     lossy: bool = False
     dropped: int = 0
+    dropped_demonstrations: int = 0
 
     @property
     def tokens(self) -> int:
@@ -45,7 +58,7 @@ class Fed:
 
 
 def split(
-    context: Text,
+    context: Context,
     completions: Sequence[Text],
     *,
     special: SpecialTokens,
@@ -54,18 +67,26 @@ def split(
 ) -> Flow[list[Fed | NotScored]]:
     """Divide one context and its completions into tokens; one result per completion, in their order.
 
-    Boundaries are those of `Boundary`; None is `SEPARATE` where the context ends with a newline or a special
-    token, else `JOINT`. White space at the end of a context belongs to the completions in `JOINT` and
-    `HARNESS`, as most vocabularies keep it with the following word. `SEPARATE` becomes `JOINT` for the whole
-    context where a completion's own tokens, put after the context's, would not read as the text.
+    Boundaries are those of `Boundary`; None is `SEPARATE` where the context is a chat or ends with a newline
+    or a special token, else `JOINT`. White space at the end of a context belongs to the completions in
+    `JOINT` and `HARNESS`, as most vocabularies keep it with the following word. `SEPARATE` becomes `JOINT`
+    for the whole context where a completion's own tokens, put after the context's, would not read as the
+    text.
     """
     ending = _ending(terminator, special)
     if isinstance(ending, NotScored):
         return [ending] * len(completions)
-    problems = [_problem(context, completion) for completion in completions]
+    in_context = _problem_of_context(context)
+    if in_context is not None:
+        return [in_context] * len(completions)
+    problems = [_problem(completion) for completion in completions]
     good = [i for i, problem in enumerate(problems) if problem is None]
     distinct = list(dict.fromkeys(completions[i] for i in good))
-    results = yield from _split(context, distinct, special, boundary, ending)
+    if isinstance(context, Chat):
+        results = yield from _after_chat(context, distinct, special, boundary, ending)
+    else:
+        text = context.text if isinstance(context, Parts) else context
+        results = yield from _split(text, distinct, special, boundary, ending)
     completion_to_result = dict(zip(distinct, results, strict=True))
     return [problems[i] or completion_to_result[completions[i]] for i in range(len(completions))]
 
@@ -88,6 +109,27 @@ def _split(
         refusal = NotScored(code=InvalidParameter.code, message="boundary 'ids' takes token ids, not text")
         return [refusal] * len(completions)
     return (yield from _given_ids(context, completions, special, ending))
+
+
+def _after_chat(
+    chat: Chat, completions: Sequence[Text], special: SpecialTokens, boundary: Boundary | None, ending: str
+) -> Flow[list[Fed | NotScored]]:
+    if not completions:
+        return []
+    start = yield from written(chat)
+    if isinstance(start, NotScored):
+        return [start] * len(completions)
+    ids, text = start
+    texts = [one + ending for one in completions if isinstance(one, str)]
+    if len(texts) < len(completions) or boundary is Boundary.IDS:
+        return (yield from _split(ids, completions, special, boundary, ending))
+    if boundary in {None, Boundary.SEPARATE}:
+        own = yield from encodings(texts)
+        separate = yield from _each_by_itself(ids, text, texts, own, ids)
+        if separate is not None:
+            return separate
+    # What the template wrote, read as a text; its markers are markers again.
+    return (yield from _joint(text, texts, special, harness=boundary is Boundary.HARNESS))
 
 
 def _default_boundary(context: str) -> Flow[Boundary]:
@@ -142,14 +184,23 @@ def _joint(
 def _separate(
     context: str, completions: Sequence[str], special: SpecialTokens
 ) -> Flow[list[Fed | NotScored] | None]:
-    """Return None where a completion's own tokens would not read as its text."""
-    bare, *after = yield from encodings([context, *completions])
+    bare, *own = yield from encodings([context, *completions])
     before = special.begin(bare)
     if not before:
         if special.start is None:
             return [_NO_START] * len(completions)
         before = (special.start,)
-    decoded = yield from decodings([bare + ids for ids in after])
+    return (yield from _each_by_itself(before, context, completions, own, bare))
+
+
+def _each_by_itself(
+    before: Tokens, context: str, completions: Sequence[str], own: Sequence[Tokens], bare: Tokens
+) -> Flow[list[Fed | NotScored] | None]:
+    """Return None where a completion's own tokens would not read as its text.
+
+    ``before`` are the tokens of the context, ``bare`` the same without a start that is not in its text.
+    """
+    decoded = yield from decodings([bare + ids for ids in own])
     if any(back != context + text for back, text in zip(decoded, completions, strict=True)):
         return None
     return [
@@ -160,7 +211,7 @@ def _separate(
             bytes=_size(text),
             characters=len(text),
         )
-        for ids, text in zip(after, completions, strict=True)
+        for ids, text in zip(own, completions, strict=True)
     ]
 
 
@@ -215,20 +266,32 @@ def _ending(terminator: Terminator, special: SpecialTokens) -> str | NotScored:
     return "\n" if terminator == "newline" else ""
 
 
-def _problem(context: Text, completion: Text) -> NotScored | None:
-    for name, text in (("context", context), ("completion", completion)):
-        if isinstance(text, str):
-            try:
-                text.encode()
-            except UnicodeEncodeError as error:
-                return NotScored(
-                    code=InvalidInput.code,
-                    message=f"the {name} holds a lone surrogate at character {error.start}",
-                )
-        elif any(not isinstance(token, int) or isinstance(token, bool) or token < 0 for token in text):
-            return NotScored(code=InvalidInput.code, message=f"the {name} holds a token id that is none")
+def _problem_of_context(context: Context) -> NotScored | None:
+    texts: list[Text] = []
+    if isinstance(context, Chat):
+        texts += [part for message in context.messages for part in (message.role, message.content)]
+    else:
+        texts.append(context.text if isinstance(context, Parts) else context)
+    return next((problem for text in texts if (problem := _unreadable("context", text))), None)
+
+
+def _problem(completion: Text) -> NotScored | None:
     if not completion:
         return NotScored(code=InvalidInput.code, message="the completion is empty")
+    return _unreadable("completion", completion)
+
+
+def _unreadable(name: str, text: Text) -> NotScored | None:
+    if isinstance(text, str):
+        try:
+            text.encode()
+        except UnicodeEncodeError as error:
+            return NotScored(
+                code=InvalidInput.code,
+                message=f"the {name} holds a lone surrogate at character {error.start}",
+            )
+    elif any(not isinstance(token, int) or isinstance(token, bool) or token < 0 for token in text):
+        return NotScored(code=InvalidInput.code, message=f"the {name} holds a token id that is none")
     return None
 
 

@@ -2,16 +2,18 @@
 
 import copy
 import inspect
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
 import torch
+from jinja2 import TemplateError
 from transformers import AutoModelForCausalLM, AutoTokenizer, DynamicCache
 
 from kshot.clients.scorers.base import Generated, Tokens
 from kshot.clients.scorers.rows import Row
+from kshot.clients.scorers.tokenization import NoTemplate
 
 Dtype: TypeAlias = Literal["float32", "bfloat16"]
 _LOGITS = 2**26
@@ -64,6 +66,28 @@ class CausalModel:
         """Return the token ids of ``text``."""
         ids: list[int] = self._tokenizer.encode(text, add_special_tokens=add_special_tokens)
         return ids
+
+    def encode_chat(self, messages: Sequence[Mapping[str, str]], switches: Mapping[str, Any]) -> list[int]:
+        """Return the token ids of messages and of the start of the answer, by the model's template.
+
+        Raises
+        ------
+        NoTemplate
+            There is none, or it takes no such messages.
+        """
+        if not self._tokenizer.chat_template:
+            raise NoTemplate("the model's tokenizer has no template for chats")
+        try:
+            text = self._tokenizer.apply_chat_template(
+                [dict(message) for message in messages],
+                add_generation_prompt=True,
+                tokenize=False,
+                **switches,
+            )
+        except (TemplateError, TypeError) as error:
+            # Its message may quote the chat.
+            raise NoTemplate("the model's template takes no such messages or switches") from error
+        return self.encode(text, add_special_tokens=False)
 
     def decode(self, ids: Sequence[int], *, skip_special_tokens: bool = False) -> str:
         """Return the text of ``ids``."""

@@ -4,14 +4,14 @@ import asyncio
 from collections.abc import Sequence
 
 from kshot.clients.scorers.assessment import Assessment
-from kshot.clients.scorers.base import NotScored, Pair, ScoringOptions, Text, Tokens
-from kshot.clients.scorers.boundary import Fed, split
+from kshot.clients.scorers.base import Context, NotScored, Pair, ScoringOptions, Text, Tokens
+from kshot.clients.scorers.boundary import Fed
+from kshot.clients.scorers.dropping import Window, divide
 from kshot.clients.scorers.endpoint import NotAnswered, Rejected
-from kshot.clients.scorers.fitting import fit
 from kshot.clients.scorers.isolation import Unanswered, reason
 from kshot.clients.scorers.prompts import begun
 from kshot.clients.scorers.server_tokenizer import ServerTokenizer
-from kshot.clients.scorers.tokenization import run_flow
+from kshot.clients.scorers.tokenization import NoTemplate, run_flow
 from kshot.errors import InvalidInput, ScorerUnavailable
 
 
@@ -19,7 +19,7 @@ async def feed(
     tokenizer: ServerTokenizer, known: Assessment, pairs: Sequence[Pair], options: ScoringOptions
 ) -> list[Fed | NotScored]:
     """Divide pairs into tokens that fit the model; one result each, in their order."""
-    context_to_places: dict[Text, list[int]] = {}
+    context_to_places: dict[Context, list[int]] = {}
     for i, pair in enumerate(pairs):
         context_to_places.setdefault(pair.context, []).append(i)
     parts = await asyncio.gather(
@@ -31,7 +31,7 @@ async def feed(
     results: dict[int, Fed | NotScored] = {}
     for places, part in zip(context_to_places.values(), parts, strict=True):
         results |= dict(zip(places, part, strict=True))
-    return [_fitted(results[i], known, options) for i in range(len(pairs))]
+    return [results[i] for i in range(len(pairs))]
 
 
 async def begin_all(
@@ -56,41 +56,24 @@ async def begin_all(
 async def _divide(
     tokenizer: ServerTokenizer,
     known: Assessment,
-    context: Text,
+    context: Context,
     completions: Sequence[Text],
     options: ScoringOptions,
 ) -> list[Fed | NotScored]:
-    flow = split(
-        context,
-        completions,
-        special=known.special,
-        boundary=options.boundary,
-        terminator=options.terminator,
-    )
+    window = Window(known.capabilities.max_model_tokens, known.special)
     try:
-        return await run_flow(flow, tokenizer.answer)
+        return await run_flow(divide(context, completions, window, options), tokenizer.answer)
+    except NoTemplate as error:
+        lost = NotScored(code=InvalidInput.code, message=str(error))
     except NotAnswered as error:
-        lost: NotScored = Unanswered(
-            code=ScorerUnavailable.code, message=f"the scorer does not answer: {reason(error)}"
-        )
+        lost = Unanswered(code=ScorerUnavailable.code, message=f"the scorer does not answer: {reason(error)}")
     except ScorerUnavailable as error:
         if not isinstance(error.__cause__, Rejected):
             lost = Unanswered(code=error.code, message=error.message)
-        elif len(completions) > 1 and not isinstance(context, str):
+        elif len(completions) > 1 and isinstance(context, tuple):
             # Token ids that are none: each completion by itself, as ids are not divided anyway.
             parts = [await _divide(tokenizer, known, context, [one], options) for one in completions]
             return [one for part in parts for one in part]
         else:
             lost = NotScored(code=InvalidInput.code, message=error.message)
     return [lost] * len(completions)
-
-
-def _fitted(one: Fed | NotScored, known: Assessment, options: ScoringOptions) -> Fed | NotScored:
-    if isinstance(one, NotScored):
-        return one
-    return fit(
-        one,
-        max_model_tokens=known.capabilities.max_model_tokens,
-        on_overflow=options.on_overflow,
-        keep=known.special.prefix_tokens(one.context),
-    )

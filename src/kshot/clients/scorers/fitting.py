@@ -20,7 +20,7 @@ def fit(fed: Fed, *, max_model_tokens: int, on_overflow: Overflow, keep: int) ->
     # A context that is nothing but its start cannot be cut.
     keep = min(keep, len(fed.context) - 1)
     removable = len(fed.context) - max(keep, 1)
-    if on_overflow == "error" or excess > removable:
+    if on_overflow != "left" or excess > removable:
         return NotScored(
             code=PayloadTooLarge.code,
             message=f"context and completion have {fed.tokens} tokens, allowed {max_model_tokens - 1}",

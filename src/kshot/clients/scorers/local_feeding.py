@@ -3,12 +3,20 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from kshot.clients.scorers.base import NotScored, Pair, ScoringMode, ScoringOptions, Text, Tokens
-from kshot.clients.scorers.boundary import Fed, split
-from kshot.clients.scorers.fitting import fit
+from kshot.clients.scorers.base import (
+    Context,
+    NotScored,
+    Pair,
+    ScoringMode,
+    ScoringOptions,
+    Text,
+    Tokens,
+)
+from kshot.clients.scorers.boundary import Fed
+from kshot.clients.scorers.dropping import Window, divide
 from kshot.clients.scorers.prompts import begun
 from kshot.clients.scorers.special_tokens import SpecialTokens
-from kshot.clients.scorers.tokenization import LocalTokenizer, run_locally
+from kshot.clients.scorers.tokenization import LocalTokenizer, NoTemplate, run_locally
 from kshot.errors import InvalidInput, InvalidParameter
 
 
@@ -34,7 +42,7 @@ class Feeding:
         """Divide pairs into tokens that fit the model; one result each, in their order."""
         size = self.vocabulary_size
         results: dict[int, Fed | NotScored] = {}
-        context_to_places: dict[Text, list[int]] = {}
+        context_to_places: dict[Context, list[int]] = {}
         for i, pair in enumerate(pairs):
             if _unknown(pair.context, size) or _unknown(pair.completion, size):
                 results[i] = NotScored(
@@ -44,15 +52,14 @@ class Feeding:
             else:
                 context_to_places.setdefault(pair.context, []).append(i)
         for context, places in context_to_places.items():
-            flow = split(
-                context,
-                [pairs[i].completion for i in places],
-                special=self.special,
-                boundary=options.boundary,
-                terminator=options.terminator,
-            )
-            results |= zip(places, run_locally(flow, self.tokenizer), strict=True)
-        return [self._fitted(results[i], options) for i in range(len(pairs))]
+            completions = [pairs[i].completion for i in places]
+            flow = divide(context, completions, Window(self.window, self.special), options)
+            try:
+                found = run_locally(flow, self.tokenizer)
+            except NoTemplate as error:
+                found = [NotScored(code=InvalidInput.code, message=str(error))] * len(places)
+            results |= zip(places, found, strict=True)
+        return [_in_mode(results[i], options) for i in range(len(pairs))]
 
     def begin(self, prompts: Sequence[Text], *, room: int) -> list[Tokens]:
         """Return the tokens of prompts, texts with the model's start in front.
@@ -74,21 +81,15 @@ class Feeding:
         if any(not 0 <= token < self.vocabulary_size for token in ids):
             raise InvalidInput(f"{what} holds a token id outside 0 .. {self.vocabulary_size - 1}")
 
-    def _fitted(self, one: Fed | NotScored, options: ScoringOptions) -> Fed | NotScored:
-        if isinstance(one, NotScored):
-            return one
-        if options.mode is ScoringMode.LABEL and len(one.completion) > 1:
-            return NotScored(
-                code=InvalidParameter.code,
-                message=f"mode 'label' scores single tokens; this completion has {len(one.completion)}",
-            )
-        return fit(
-            one,
-            max_model_tokens=self.window,
-            on_overflow=options.on_overflow,
-            keep=self.special.prefix_tokens(one.context),
+
+def _in_mode(one: Fed | NotScored, options: ScoringOptions) -> Fed | NotScored:
+    if isinstance(one, Fed) and options.mode is ScoringMode.LABEL and len(one.completion) > 1:
+        return NotScored(
+            code=InvalidParameter.code,
+            message=f"mode 'label' scores single tokens; this completion has {len(one.completion)}",
         )
+    return one
 
 
-def _unknown(text: Text, size: int) -> bool:
-    return not isinstance(text, str) and any(isinstance(token, int) and token >= size for token in text)
+def _unknown(text: Context, size: int) -> bool:
+    return isinstance(text, tuple) and any(isinstance(token, int) and token >= size for token in text)

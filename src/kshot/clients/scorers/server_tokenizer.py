@@ -1,14 +1,17 @@
 """The tokenizer of a completion server, asked over HTTP, or a local one in its place."""
 
 import asyncio
+import json
 from collections import OrderedDict
 
 from kshot.clients.scorers.backend import Backend
 from kshot.clients.scorers.base import Tokens
 from kshot.clients.scorers.endpoint import Broke, Rejected
 from kshot.clients.scorers.tokenization import (
+    ChatTokenizer,
     Decode,
     Encode,
+    EncodeChat,
     LocalTokenizer,
     TokenizerAnswer,
     TokenizerCall,
@@ -26,7 +29,8 @@ class ServerTokenizer:
     ----------
     backend : Backend
     local : LocalTokenizer or None
-        Asked instead of the server where it is given; must be the model's own.
+        Asked instead of the server where it is given; must be the model's own. Chats are asked of the server
+        where it has no template.
     """
 
     def __init__(self, backend: Backend, local: LocalTokenizer | None = None) -> None:
@@ -61,10 +65,7 @@ class ServerTokenizer:
         """
         missing = [call for call in dict.fromkeys(calls) if call not in self._recent]
         known = {call: self._recent[call] for call in calls if call in self._recent}
-        if self._local is not None:
-            fresh = [answer_locally(self._local, call) for call in missing]
-        else:
-            fresh = list(await asyncio.gather(*map(self._ask, missing)))
+        fresh = await asyncio.gather(*map(self._fresh, missing))
         known.update(zip(missing, fresh, strict=True))
         for call, answer in known.items():
             self._recent[call] = answer
@@ -73,8 +74,22 @@ class ServerTokenizer:
             self._recent.popitem(last=False)
         return [known[call] for call in calls]
 
+    async def _fresh(self, call: TokenizerCall) -> TokenizerAnswer:
+        local = self._local
+        if local is None or (isinstance(call, EncodeChat) and not isinstance(local, ChatTokenizer)):
+            return await self._ask(call)
+        return answer_locally(local, call)
+
     async def _ask(self, call: TokenizerCall) -> TokenizerAnswer:
         try:
+            if isinstance(call, EncodeChat):
+                chat = {
+                    "messages": [{"role": one.role, "content": one.content} for one in call.messages],
+                    "add_generation_prompt": True,
+                    "add_special_tokens": False,
+                    "chat_template_kwargs": json.loads(call.switches),
+                }
+                return _ids((await self._backend.post("/tokenize", chat))["tokens"])
             if isinstance(call, Encode):
                 body = {"prompt": call.text, "add_special_tokens": call.special}
                 return _ids((await self._backend.post("/tokenize", body))["tokens"])

@@ -26,5 +26,6 @@ class TokenScores:
             per_token=self.nats if per_token else None,
             greedy=self.greedy,
             dropped=fed.dropped,
+            dropped_demonstrations=fed.dropped_demonstrations,
             lossy=fed.lossy,
         )

@@ -3,11 +3,12 @@
 A flow does no I/O, so that a remote tokenizer and a local one drive the same code.
 """
 
-from collections.abc import Awaitable, Callable, Generator, Sequence
+import json
+from collections.abc import Awaitable, Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol, TypeAlias, TypeVar, cast
+from typing import Any, Protocol, TypeAlias, TypeVar, cast, runtime_checkable
 
-from kshot.clients.scorers.base import Tokens
+from kshot.clients.scorers.base import Message, Tokens
 
 T = TypeVar("T")
 
@@ -27,7 +28,22 @@ class Decode:
     ids: Tokens
 
 
-TokenizerCall: TypeAlias = Encode | Decode
+@dataclass(frozen=True, slots=True)
+class EncodeChat:
+    """Token ids of a chat, as the model's template writes it, with the start of the answer at its end.
+
+    ``switches`` are the template's further variables, as a JSON object.
+    """
+
+    messages: tuple[Message, ...]
+    switches: str
+
+
+class NoTemplate(Exception):
+    """The tokenizer has no template for chats, or the template takes no such messages."""
+
+
+TokenizerCall: TypeAlias = Encode | Decode | EncodeChat
 TokenizerAnswer: TypeAlias = Tokens | str
 Flow: TypeAlias = Generator[list[TokenizerCall], list[TokenizerAnswer], T]
 
@@ -44,6 +60,23 @@ class LocalTokenizer(Protocol):
         ...
 
 
+@runtime_checkable
+class ChatTokenizer(LocalTokenizer, Protocol):
+    """One that has the model's template for chats."""
+
+    def encode_chat(
+        self, messages: Sequence[Mapping[str, str]], switches: Mapping[str, Any]
+    ) -> Sequence[int]:
+        """Return the token ids of messages and of the start of the answer.
+
+        Raises
+        ------
+        NoTemplate
+            There is no template after all, or it takes no such messages.
+        """
+        ...
+
+
 def encodings(texts: Sequence[str]) -> Flow[list[Tokens]]:
     """Ask for the token ids of texts, without markers; the same text is asked for once."""
     answers = yield from _asked([Encode(text) for text in texts])
@@ -54,6 +87,12 @@ def decodings(sequences: Sequence[Tokens]) -> Flow[list[str]]:
     """Ask for the texts of token ids."""
     answers = yield from _asked([Decode(ids) for ids in sequences])
     return cast("list[str]", answers)
+
+
+def chat_encoding(messages: tuple[Message, ...], switches: str) -> Flow[Tokens]:
+    """Ask for the token ids of a chat."""
+    (answer,) = yield from _asked([EncodeChat(messages, switches)])
+    return cast("Tokens", answer)
 
 
 def _asked(calls: Sequence[TokenizerCall]) -> Flow[list[TokenizerAnswer]]:
@@ -69,11 +108,22 @@ def answer_locally(tokenizer: LocalTokenizer, call: TokenizerCall) -> TokenizerA
     """Answer one call by a tokenizer in this process."""
     if isinstance(call, Decode):
         return tokenizer.decode(call.ids)
+    if isinstance(call, EncodeChat):
+        if not isinstance(tokenizer, ChatTokenizer):
+            raise NoTemplate("the model's tokenizer has no template for chats")
+        messages = [{"role": one.role, "content": one.content} for one in call.messages]
+        return tuple(tokenizer.encode_chat(messages, json.loads(call.switches)))
     return tuple(tokenizer.encode(call.text, add_special_tokens=call.special))
 
 
 def run_locally(flow: Flow[T], tokenizer: LocalTokenizer) -> T:
-    """Run a flow to its end by a tokenizer in this process."""
+    """Run a flow to its end by a tokenizer in this process.
+
+    Raises
+    ------
+    NoTemplate
+        The flow asks for a chat, and the tokenizer has no template.
+    """
     try:
         calls = next(flow)
         while True:

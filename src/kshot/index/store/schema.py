@@ -155,6 +155,7 @@ scores = Table(
     Column("mode", Text, nullable=False),
     Column("greedy", Boolean),
     Column("dropped", Integer, nullable=False),
+    Column("dropped_demonstrations", Integer, nullable=False, server_default="0"),
     Column("lossy", Boolean, nullable=False),
     Column("created_at", UtcDateTime, nullable=False),
     Column("per_token", LargeBinary),

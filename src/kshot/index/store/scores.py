@@ -11,7 +11,10 @@ from kshot.index.store.scope import visible
 from kshot.records import ScoreRecord
 
 _c = scores.c
-_FIELDS = ("nats", "tokens", "bytes", "characters", "boundary", "mode", "greedy", "dropped", "lossy")
+_FIELDS = (
+    *("nats", "tokens", "bytes", "characters", "boundary", "mode", "greedy"),
+    *("dropped", "dropped_demonstrations", "lossy"),
+)
 _COLUMNS = (_c.key, *(_c[name] for name in _FIELDS), _c.per_token)
 _AT_ONCE = 500
 

@@ -234,6 +234,7 @@ def _record(key: bytes, scored: Scored) -> ScoreRecord:
         mode=str(scored.mode),
         greedy=scored.greedy,
         dropped=scored.dropped,
+        dropped_demonstrations=scored.dropped_demonstrations,
         lossy=scored.lossy,
         per_token=scored.per_token,
     )
@@ -250,6 +251,7 @@ def _scored(record: ScoreRecord, options: ScoringOptions) -> Scored:
         per_token=record.per_token if options.per_token else None,
         greedy=record.greedy,
         dropped=record.dropped,
+        dropped_demonstrations=record.dropped_demonstrations,
         lossy=record.lossy,
         cached=True,
     )

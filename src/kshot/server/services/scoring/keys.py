@@ -5,7 +5,16 @@ import struct
 from collections.abc import Sequence
 from typing import Any
 
-from kshot.clients.scorers.base import Boundary, Capabilities, Pair, ScoringOptions, Text
+from kshot.clients.scorers.base import (
+    Boundary,
+    Capabilities,
+    Chat,
+    Context,
+    Pair,
+    Parts,
+    ScoringOptions,
+    Text,
+)
 
 KEY_BYTES = 16
 
@@ -13,25 +22,30 @@ KEY_BYTES = 16
 class PairKeys:
     """Makes the keys of one batch; what its pairs share is hashed once.
 
-    The mode is no part of a key: all of them give the same number. Nor is the limit of the model's context,
-    but where contexts may be cut. Where context and completion may be tokenised as one text, the other
-    completions of the context are: all of them begin at the same token, so each decides where that is.
+    Together the parts of a key determine the token ids that are fed. The mode is no part of it: all of them
+    give the same number. Nor is the limit of the model's context, but where contexts may lose something. Nor
+    is what a context is made of, where it cannot lose a demonstration. Where context and completion may be
+    tokenised as one text, or a context may lose demonstrations, its other completions are: all of them
+    together decide where they begin and what is left.
     """
 
     def __init__(
         self, capabilities: Capabilities, options: ScoringOptions, pairs: Sequence[Pair] = ()
     ) -> None:
+        self._drops = options.on_overflow == "drop_demos"
         boundary = "" if options.boundary is None else str(options.boundary)
-        cut = f"left {capabilities.max_model_tokens}" if options.on_overflow == "left" else ""
+        cut = (
+            "" if options.on_overflow == "error" else f"{options.on_overflow} {capabilities.max_model_tokens}"
+        )
         self._base = _started("pair", capabilities.fingerprint, boundary, options.terminator, cut)
-        self._context_to_base: dict[Text, Any] = {}
-        self._context_to_completions: dict[Text, set[Text]] = {}
-        if options.boundary in {None, Boundary.JOINT}:
+        self._context_to_base: dict[Context, Any] = {}
+        self._context_to_completions: dict[Context, set[Text]] = {}
+        if self._drops or options.boundary in {None, Boundary.JOINT, Boundary.SEPARATE}:
             for pair in pairs:
-                if isinstance(pair.context, str):
+                if not isinstance(pair.context, tuple):
                     self._context_to_completions.setdefault(pair.context, set()).add(pair.completion)
 
-    def belong_together(self, context: Text) -> bool:
+    def belong_together(self, context: Context) -> bool:
         """Tell whether the completions of a context must be scored in one batch."""
         return len(self._context_to_completions.get(context, ())) > 1
 
@@ -40,7 +54,8 @@ class PairKeys:
         base = self._context_to_base.get(pair.context)
         if base is None:
             base = self._base.copy()
-            base.update(_framed(pair.context))
+            for part in self._parts(pair.context):
+                base.update(_framed(part))
             for framed in sorted(map(_framed, self._context_to_completions.get(pair.context, ()))):
                 base.update(framed)
             base.update(_framed("completion"))
@@ -48,6 +63,17 @@ class PairKeys:
         made = base.copy()
         made.update(_framed(pair.completion))
         return bytes(made.digest())
+
+    def _parts(self, context: Context) -> list[Text]:
+        """Take a context apart, so that no two kinds of them read alike."""
+        if isinstance(context, Chat):
+            written = [part for one in context.messages for part in (one.role, one.content)]
+            return ["chat", context.template_switches, *written, "chat"]
+        if not isinstance(context, Parts):
+            return [context]
+        if not self._drops:
+            return [context.text]
+        return ["parts", context.instruction, *context.demonstrations, context.query, "parts"]
 
 
 def label_keys(fingerprint: str, prompt: Text, label_token_ids: tuple[int, ...]) -> list[bytes]:
