@@ -96,12 +96,14 @@ class Normals:
 
     def cdf(self, x: Float64s) -> Float64s:
         """Return cumulative probabilities."""
-        return ndtr((x - self.means[:, None]) / self.sds[:, None])
+        below: Float64s = ndtr((x - self.means[:, None]) / self.sds[:, None])
+        return below
 
     def pdf(self, x: Float64s) -> Float64s:
         """Return densities."""
         z = (x - self.means[:, None]) / self.sds[:, None]
-        return np.exp(-0.5 * z * z) * (_INV_SQRT_2PI / self.sds[:, None])
+        densities: Float64s = np.exp(-0.5 * z * z) * (_INV_SQRT_2PI / self.sds[:, None])
+        return densities
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,7 +168,8 @@ class Betas:
         """Build from the parameters, all at least `LEAST_BETA`."""
         n = a + b
         sds = np.sqrt(a / n * (b / n) / (n + 1))
-        return cls(a, b, shift, a / n - shift, sds, betaincinv(b, a, _LAST))
+        gaps = np.asarray(betaincinv(b, a, _LAST), np.float64)
+        return cls(a, b, shift, a / n - shift, sds, gaps)
 
     @property
     def _many(self) -> Bools:
