@@ -36,7 +36,8 @@ class ArmPrior:
     events : float
         How many outcomes of that reward the belief is worth, >= 0.
     theta : float64 array, shape (d,), or None
-        Coefficients that a linear policy's ridge penalty pulls to, instead of to 0.
+        Coefficients that a linear policy's ridge penalty pulls to; ``reward`` for the intercept and 0 for all
+        others by default.
     """
 
     reward: float = 0.5
@@ -73,6 +74,9 @@ class Situation:
         narrow widths, and change no mean.
     now : float
         In seconds; only policies that forget look at it.
+    vectors : mapping of str to float64 array, shape (g,)
+        What describes arms, such as a projection of their texts, of as many arms as are known; only policies
+        whose arms share what they learn look at it.
     """
 
     arms: tuple[str, ...]
@@ -81,6 +85,7 @@ class Situation:
     priors: Mapping[str, ArmPrior] = field(default_factory=dict)
     pending: Mapping[str, Any] = field(default_factory=dict)
     now: float = 0.0
+    vectors: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if not self.arms:
@@ -143,7 +148,7 @@ class Policy(Protocol[State]):
     - ``choose`` returns the exact distribution to draw from: a floor, a hold-out and the draw itself are the
       caller's (`kshot.selectors.bandits.propensity`), alike for every policy;
     - any set of arms is valid at every call; an arm without outcomes has its prior; arms outside
-      ``situation.arms`` change nothing;
+      ``situation.arms`` change nothing, unless the class says that arms share what they learn;
     - ``fold`` and ``merge`` return new states and leave the old as they were; the same addends in any order
       and in batches of any size give the same bytes, and addends with their negation those of before. Where a
       policy forgets, other orders agree within 1e-9 and only the same order gives the same bytes;

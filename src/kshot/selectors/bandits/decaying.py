@@ -84,10 +84,6 @@ class DecayingState:
         """Outcomes held now, old ones as well."""
         return sum(sums.n for sums in self.arms.values())
 
-    def record(self, arm: str) -> DecayedSums | None:
-        """Return an arm's sums, None if nothing is known of it."""
-        return self.arms.get(arm)
-
     def clock(self, now: float) -> float:
         """Return the moment to look from: ``now`` or the latest outcome, whichever is later, rounded down.
 

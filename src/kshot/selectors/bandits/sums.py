@@ -94,10 +94,6 @@ class SumsState:
         """Outcomes held now."""
         return sum(sums.n for sums in self.arms.values())
 
-    def record(self, arm: str) -> ArmSums | None:
-        """Return an arm's sums, None if nothing is known of it."""
-        return self.arms.get(arm)
-
     def clock(self, now: float) -> float:
         """Return 0: nothing is forgotten, so that all moments are alike."""
         return 0.0

@@ -1,6 +1,6 @@
 """What readers see of an arm: its sums as floats, whichever way they are kept."""
 
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol, TypeVar, cast
 
@@ -82,8 +82,9 @@ class LearntState(PolicyState, Protocol):
         """What was derived from the state as a whole."""
         ...
 
-    def record(self, arm: str) -> ArmRecord | None:
-        """Return an arm's sums, None if nothing is known of it."""
+    @property
+    def arms(self) -> Mapping[str, ArmRecord]:
+        """The sums of every arm with outcomes."""
         ...
 
     def clock(self, now: float) -> float:
