@@ -20,7 +20,12 @@ async def test_a_scorer_over_a_server_is_built_without_asking_it():
 
 @pytest.mark.parametrize(
     ("kind", "said"),
-    [("vllm", "needs the URL"), ("transformers", "needs a model"), ("gguf", "allowed: none, vllm")],
+    [
+        ("vllm", "needs the URL"),
+        ("vllm_offline", "kind vllm_offline needs a model"),
+        ("transformers", "kind transformers needs a model"),
+        ("gguf", "allowed: none, vllm, vllm_offline"),
+    ],
 )
 def test_what_is_missing_is_named(kind, said):
     with pytest.raises(InvalidParameter, match=said):

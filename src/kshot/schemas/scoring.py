@@ -140,7 +140,7 @@ class ScoreReply(Reply):
 class ScorerInfo(Reply):
     """Which scorer is configured, and what it can do."""
 
-    kind: Literal["none", "vllm", "transformers"]
+    kind: Literal["none", "vllm", "vllm_offline", "transformers"]
     state: str = Field(
         description="`ok`, `none`, `starting`, `refused`, or the code of what is wrong with it"
     )

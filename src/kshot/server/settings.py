@@ -84,7 +84,7 @@ class Settings(BaseModel):
     )
     scorer_model: str | None = Field(default=None, min_length=1, description="name or folder of the model")
     scorer_key: SecretStr | None = Field(default=None, description="bearer token for the scorer's server")
-    scorer: Literal["none", "vllm", "transformers"] | None = Field(
+    scorer: Literal["none", "vllm", "vllm_offline", "transformers"] | None = Field(
         default=None, description="what gives likelihoods; default: vllm where scorer_url is set, else none"
     )
     scorer_required: bool = Field(default=False, description="whether the server is unready without a scorer")
@@ -132,7 +132,7 @@ class Settings(BaseModel):
         # A setting that was refused itself is not there.
         if kind == "vllm" and info.data.get("scorer_url", "refused") is None:
             raise ValueError("needs scorer_url as well")
-        if kind == "transformers" and info.data.get("scorer_model", "refused") is None:
+        if kind in {"vllm_offline", "transformers"} and info.data.get("scorer_model", "refused") is None:
             raise ValueError("needs scorer_model as well")
         return kind
 
@@ -157,7 +157,7 @@ class Settings(BaseModel):
         return f"sqlite:///{self.data_dir / DATABASE_FILE}"
 
     @property
-    def scorer_kind(self) -> Literal["none", "vllm", "transformers"]:
+    def scorer_kind(self) -> Literal["none", "vllm", "vllm_offline", "transformers"]:
         """What gives likelihoods."""
         return self.scorer or ("none" if self.scorer_url is None else "vllm")
 

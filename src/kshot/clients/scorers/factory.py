@@ -5,7 +5,7 @@ from typing import Literal, TypeAlias
 from kshot.clients.scorers.base import Scorer
 from kshot.errors import InvalidParameter
 
-ScorerKind: TypeAlias = Literal["none", "vllm", "transformers"]
+ScorerKind: TypeAlias = Literal["none", "vllm", "vllm_offline", "transformers"]
 
 
 def build_scorer(
@@ -16,12 +16,13 @@ def build_scorer(
     Parameters
     ----------
     kind : str
-        ``none``, ``vllm`` (an OpenAI-compatible server of vLLM's) or ``transformers`` (in this process).
+        ``none``, ``vllm`` (an OpenAI-compatible server of vLLM's), ``vllm_offline`` (vLLM in this process) or
+        ``transformers`` (the same, slower).
     url : str or None
         For ``vllm``: up to but without ``/completions``, such as ``http://127.0.0.1:8000/v1``.
     model : str or None
-        For ``transformers`` a folder or a name; for ``vllm`` a name that the server knows, None for
-        its first.
+        For a model in this process its folder or name; for ``vllm`` a name that the server knows, None
+        for its first.
     api_key : str or None
         For ``vllm``: sent as a bearer token.
 
@@ -40,10 +41,14 @@ def build_scorer(
         from kshot.clients.scorers.vllm_http import VllmHttpScorer  # noqa: PLC0415
 
         return VllmHttpScorer(url, model=model, api_key=api_key)
-    if kind == "transformers":
-        if model is None:
-            raise InvalidParameter("a scorer of kind transformers needs a model: a folder or a name")
-        from kshot.clients.scorers.transformers_scorer import TransformersScorer  # noqa: PLC0415
+    if kind not in {"vllm_offline", "transformers"}:
+        raise InvalidParameter(f"scorer is {kind!r}, allowed: none, vllm, vllm_offline, transformers")
+    if model is None:
+        raise InvalidParameter(f"a scorer of kind {kind} needs a model: a folder or a name")
+    if kind == "vllm_offline":
+        from kshot.clients.scorers.vllm_offline import VllmOfflineScorer  # noqa: PLC0415
 
-        return TransformersScorer(model)
-    raise InvalidParameter(f"scorer is {kind!r}, allowed: none, vllm, transformers")
+        return VllmOfflineScorer(model)
+    from kshot.clients.scorers.transformers_scorer import TransformersScorer  # noqa: PLC0415
+
+    return TransformersScorer(model)
