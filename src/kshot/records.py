@@ -232,7 +232,10 @@ class DecisionRecord:
     session_key: str | None = None
     subject_id: str | None = None
     selection_id: str | None = None
+    #: What was expected of each eligible variant to cost, where that counted.
     costs: Mapping[str, Any] | None = None
+    #: What the answer said beside all this: means, widths, the prompt's version, warnings.
+    detail: Mapping[str, Any] | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -249,7 +252,9 @@ class NewFeedback:
     #: reward, correct, retract, cancel, activate, expire, served
     kind: str
     value: float | None = None
-    #: Of ``served``.
+    #: Of ``correct`` and ``retract``: the key of the one event that is meant; None: all of the metric.
+    of: str | None = None
+    #: Of ``served``; None: none of the policy's variants.
     variant: str | None = None
     weight: float = 1.0
     source: str | None = None

@@ -14,6 +14,7 @@ from kshot.errors import (
 )
 from kshot.records import JobState
 from kshot.schemas.annotations import AnnotationReply, AnnotationRequest
+from kshot.schemas.difficulty import DifficultyRequest
 from kshot.schemas.examples import (
     DeleteReply,
     DeleteRequest,
@@ -120,6 +121,12 @@ class StubTuning(Failing):
     async def start(self, pool: str, request: TuneRequest) -> JobInfo:
         self.called("start", (pool, request))
         return job_info("j2", "tune", JobState.QUEUED)
+
+
+class StubDifficulty(Failing):
+    async def start(self, pool: str, request: DifficultyRequest) -> JobInfo:
+        self.called("start", (pool, request))
+        return job_info("j3", "difficulty", JobState.QUEUED)
 
 
 @dataclass(frozen=True)
@@ -344,11 +351,15 @@ class StubIdempotency:
 class StubServices:
     pools: StubPools = field(default_factory=StubPools)
     tuning: StubTuning = field(default_factory=StubTuning)
+    difficulty: StubDifficulty = field(default_factory=StubDifficulty)
     annotations: StubAnnotations = field(default_factory=StubAnnotations)
     selections: StubSelections = field(default_factory=StubSelections)
     plans: StubPlans = field(default_factory=StubPlans)
     scoring: StubScoring = field(default_factory=StubScoring)
     jobs: StubJobs = field(default_factory=StubJobs)
+    prompts: Any = None
+    metrics: Any = None
+    feedback: Any = None
     idempotency: StubIdempotency = field(default_factory=StubIdempotency)
     examples: StubExamples = field(init=False)
     events: list[str] = field(default_factory=list)

@@ -1,29 +1,14 @@
 """Answers of annotators on the wire."""
 
-from datetime import UTC, datetime
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field
+from pydantic import Field
 
-from kshot.schemas.base import ContentIn, ExampleId, Reply, Request, ShortText
+from kshot.schemas.base import ContentIn, ExampleId, Reply, Request, ShortText, UtcTime
 from kshot.schemas.examples import RejectedRow
 
 OnConflict = Literal["report", "replace"]
 """What becomes of an answer to an example that has other outputs."""
-
-
-def _utc(value: Any) -> datetime:
-    if isinstance(value, str):
-        try:
-            time = datetime.fromisoformat(value)
-            if time.tzinfo is not None:
-                return time.astimezone(UTC)
-        except (ValueError, OverflowError):
-            pass
-    raise ValueError("is no ISO 8601 time with a zone, such as 2026-01-31T12:00:00Z")
-
-
-UtcTime = Annotated[datetime, BeforeValidator(_utc)]
 
 
 class AnswerIn(Request):

@@ -1,9 +1,10 @@
 """What every wire model has in common."""
 
 import math
+from datetime import UTC, datetime
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
 from kshot.errors import InvalidInput
 from kshot.records import require_text
@@ -89,6 +90,21 @@ Fields = Annotated[
 ]
 ContentIn = NonBlankText | Fields
 """One text, or named fields with at least one that is not empty."""
+
+
+def _utc(value: Any) -> datetime:
+    if isinstance(value, str):
+        try:
+            time = datetime.fromisoformat(value)
+            if time.tzinfo is not None:
+                return time.astimezone(UTC)
+        except (ValueError, OverflowError):
+            pass
+    raise ValueError("is no ISO 8601 time with a zone, such as 2026-01-31T12:00:00Z")
+
+
+UtcTime = Annotated[datetime, BeforeValidator(_utc)]
+"""An aware time, as ISO 8601 on the wire."""
 
 
 class Notice(Reply):

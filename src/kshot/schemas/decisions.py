@@ -5,7 +5,7 @@ from typing import Annotated, Any
 
 from pydantic import Field
 
-from kshot.schemas.base import ContentIn, JsonObject, Name, Notice, Reply, Request, ShortText, Vector
+from kshot.schemas.base import ContentIn, JsonObject, Name, Notice, Reply, Request, ShortText, UtcTime, Vector
 from kshot.schemas.selections import Message
 
 
@@ -106,8 +106,8 @@ class EvaluateRequest(Request):
     targets: Annotated[list[EvaluationTarget], Field(max_length=100)] = Field(
         default=[], description="default: every active variant alone, and the policy as it is now"
     )
-    since: datetime | None = None
-    until: datetime | None = None
+    since: UtcTime | None = None
+    until: UtcTime | None = None
     estimator: str = Field(default="dr", description="ips, clipped_ips, snips, dm, dr, sndr, switch or dros")
     seed: Annotated[int, Field(ge=0, le=2**63 - 1)] = 0
 

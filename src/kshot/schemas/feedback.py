@@ -3,9 +3,9 @@
 from datetime import datetime
 from typing import Annotated, Any, Literal
 
-from pydantic import AwareDatetime, Field, model_validator
+from pydantic import Field, model_validator
 
-from kshot.schemas.base import ContentIn, JsonObject, Name, Notice, Page, Reply, Request, ShortText
+from kshot.schemas.base import ContentIn, JsonObject, Name, Notice, Page, Reply, Request, ShortText, UtcTime
 
 Number = Annotated[float, Field(allow_inf_nan=False)]
 TargetId = ShortText
@@ -36,6 +36,8 @@ class MetricSettings(Request):
     def _has_range(self) -> "MetricSettings":
         if self.low >= self.high:
             raise ValueError("wants low below high")
+        if self.type == "boolean" and (self.low, self.high) != (0.0, 1.0):
+            raise ValueError("is boolean, so it has neither low nor high")
         if self.default is not None and not self.low <= self.default <= self.high:
             raise ValueError("has a default outside low to high")
         return self
@@ -87,12 +89,17 @@ class Feedback(Request):
         "example of the pool",
     )
     idempotency_key: ShortText | None = Field(
-        default=None, description="the same key again changes nothing; default: one value per source"
+        default=None,
+        description="the same key again changes nothing; default: equal feedback on one target counts once",
+    )
+    of: ShortText | None = Field(
+        default=None,
+        description="key of the one value that is corrected or retracted; default: all of the metric",
     )
     source: ShortText | None = Field(default=None, description="who says so: a user, a judge, a job")
     weight: Annotated[float, Field(ge=0, le=8)] = Field(default=1.0, description="how much it is trusted")
     tags: JsonObject = {}
-    occurred_at: AwareDatetime | None = None
+    occurred_at: UtcTime | None = None
     dry_run: bool = Field(default=False, description="only check")
 
     @model_validator(mode="after")
@@ -104,6 +111,8 @@ class Feedback(Request):
                 raise ValueError("retracts, so it has neither value nor demonstration")
         elif self.value is None and self.demonstration is None:
             raise ValueError("wants a value or a demonstration")
+        if self.of is not None and self.kind == "reward":
+            raise ValueError("has of, so its kind is correct or retract")
         if self.demonstration is not None and self.selection_id is None:
             raise ValueError("has a demonstration, so it wants the selection_id whose query it answers")
         return self
@@ -148,14 +157,14 @@ class ExampleUtility(Reply):
 
     example_id: str
     shown: int = Field(description="selections with feedback that showed it")
-    mean: float = Field(description="their mean value")
+    mean: float = Field(description="their mean reward, 0 to 1, higher is better")
     effect: float = Field(
         description="mean with it less mean without it, corrected for the other examples shown"
     )
     standard_error: float
     low: float = Field(description="of the 95 % interval of the effect")
     high: float
-    quarantined: bool = Field(description="`high` is below 0: it hurts")
+    quarantined: bool = Field(description="it hurts, by an interval that holds for all examples at once")
 
 
 class UtilityList(Page):

@@ -103,7 +103,7 @@ class PromptVersionList(Page):
 
 
 class PromptRender(Request):
-    """Body of ``POST /v1/prompts/{name}:render``."""
+    """Body of ``POST /v1/prompts/{name}/render``."""
 
     version: Version | None = None
     label: Label | None = Field(

@@ -17,10 +17,12 @@ from kshot.server.ports import Services
 from kshot.server.routes import (
     annotations,
     examples,
+    feedback,
     health,
     jobs,
     plans,
     pools,
+    prompts,
     scoring,
     selections,
     selectors,
@@ -101,6 +103,18 @@ def create_app(
     app.add_middleware(Observe, metrics=metrics)
 
     # The hot path comes first: routes are tried in order.
-    for module in (selections, pools, examples, annotations, plans, scoring, jobs, selectors, health):
+    for module in (
+        selections,
+        feedback,
+        pools,
+        examples,
+        annotations,
+        plans,
+        scoring,
+        prompts,
+        jobs,
+        selectors,
+        health,
+    ):
         app.include_router(module.router)
     return app

@@ -15,8 +15,10 @@ from kshot.errors import InvalidInput, KshotError, PayloadTooLarge, Unauthorized
 from kshot.schemas.annotations import AnnotationRequest, AnswerIn
 from kshot.schemas.base import Problem
 from kshot.schemas.examples import DeleteRequest, ExampleIn, ExamplePatch, UpsertReply, UpsertRequest
+from kshot.schemas.feedback import Feedback, FeedbackBatch, MetricCreate
 from kshot.schemas.plans import PlanRequest
 from kshot.schemas.pools import PoolCreate, PoolPatch
+from kshot.schemas.prompts import LabelMove, PromptCreate, PromptRender, PromptVersionCreate
 from kshot.schemas.scoring import PairIn, ScoreRequest
 from kshot.schemas.selections import BatchRequest, RenderRequest, SearchRequest, SelectRequest
 from kshot.schemas.tuning import TuneRequest, TuneResult
@@ -43,6 +45,13 @@ _BODIES: tuple[type[BaseModel], ...] = (
     TuneResult,
     PairIn,
     ScoreRequest,
+    PromptCreate,
+    PromptVersionCreate,
+    LabelMove,
+    PromptRender,
+    MetricCreate,
+    Feedback,
+    FeedbackBatch,
     Problem,
 )
 _SECURITY_SCHEMES = {

@@ -5,6 +5,7 @@ from typing import Any, Protocol
 
 from kshot.schemas.annotations import AnnotationReply, AnnotationRequest
 from kshot.schemas.base import Existing, Wait
+from kshot.schemas.difficulty import DifficultyRequest
 from kshot.schemas.examples import (
     DeleteReply,
     DeleteRequest,
@@ -32,6 +33,7 @@ from kshot.schemas.selections import (
     StoredSelection,
 )
 from kshot.schemas.tuning import TuneRequest
+from kshot.server.learning_ports import FeedbackService, MetricService, PromptService
 
 
 class PoolService(Protocol):
@@ -67,6 +69,14 @@ class TuningService(Protocol):
 
     async def start(self, pool: str, request: TuneRequest) -> JobInfo:
         """Start a job that chooses a pool's token layer and weights by its labelled examples."""
+        ...
+
+
+class DifficultyService(Protocol):
+    """Finds out how hard examples are."""
+
+    async def start(self, pool: str, request: DifficultyRequest) -> JobInfo:
+        """Start a job that scores a pool's answers; `ScorerUnavailable` without a scorer."""
         ...
 
 
@@ -273,6 +283,11 @@ class Services(Protocol):
         ...
 
     @property
+    def difficulty(self) -> DifficultyService:
+        """Difficulty."""
+        ...
+
+    @property
     def plans(self) -> PlanService:
         """Plans."""
         ...
@@ -295,6 +310,21 @@ class Services(Protocol):
     @property
     def scoring(self) -> ScoringService:
         """Scoring."""
+        ...
+
+    @property
+    def prompts(self) -> PromptService:
+        """Prompts."""
+        ...
+
+    @property
+    def metrics(self) -> MetricService:
+        """Metrics."""
+        ...
+
+    @property
+    def feedback(self) -> FeedbackService:
+        """Feedback."""
         ...
 
     @property

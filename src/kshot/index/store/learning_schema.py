@@ -111,6 +111,8 @@ decisions = Table(
     Column("probabilities", LargeBinary, nullable=False),
     Column("features", LargeBinary, nullable=False),
     json_column("costs"),
+    # What the answer said beside all this, so that a repeated request gets the same.
+    json_column("detail"),
     Index("decisions_decided_at", "policy_id", "decided_at"),
     Index("decisions_session_key", "policy_id", "session_key"),
     Index("decisions_subject_id", "subject_id"),
@@ -141,6 +143,8 @@ feedback = Table(
     # reward, correct, retract, cancel, activate, expire, served
     Column("kind", Text, nullable=False),
     Column("value", Double),
+    # Of `correct` and `retract`: the key of the one event that is meant; empty: all of the metric.
+    Column("of", Text),
     # Of `served`: the variant.
     Column("variant", Text),
     Column("weight", Double, nullable=False),

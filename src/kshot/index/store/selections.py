@@ -13,6 +13,8 @@ from kshot.index.store.scope import in_pool, visible
 from kshot.records import CoverageGap, Selection
 
 _COLUMNS = tuple(selections.c)
+# SQLite takes 32,766 parameters per statement, older ones 999.
+_IDS_AT_ONCE = 900
 _FIELDS = tuple(column.name for column in _COLUMNS)
 # PostgreSQL compares no JSON. The text is what was written, so queries merge whose fields stand in one order.
 _QUERY = cast(selections.c.query, Text)
@@ -49,6 +51,17 @@ class SelectionTable(Transactions):
         if row is None:
             raise SelectionNotFound(f"no selection has the id {selection_id!r}, or its retention has ended")
         return Selection(**row._mapping)  # noqa: SLF001  # SQLAlchemy's public accessor
+
+    def find_selections(self, pool_id: int, selection_ids: Sequence[str]) -> list[Selection]:
+        """Return those of some selections that the pool still has, by id."""
+        found = []
+        with self._read() as connection:
+            for start in range(0, len(selection_ids), _IDS_AT_ONCE):
+                some = selection_ids[start : start + _IDS_AT_ONCE]
+                where = and_(in_pool(selections, pool_id), selections.c.id.in_(some))
+                rows = connection.execute(select(*_COLUMNS).where(where))
+                found += [Selection(**row._mapping) for row in rows]  # noqa: SLF001  # SQLAlchemy's public accessor
+        return sorted(found, key=lambda one: one.id)
 
     def purge_selections(self, before: datetime, *, pool_id: int | None = None) -> int:
         """Delete the selections (of one pool) made before a time, and return how many there were."""

@@ -5,8 +5,10 @@ from kshot.index.store.example_writes import ExampleWriter
 from kshot.index.store.feedback import FeedbackTable
 from kshot.index.store.idempotency import IdempotencyTable
 from kshot.index.store.jobs import JobTable
+from kshot.index.store.metric_declarations import MetricTable
 from kshot.index.store.plans import PlanTable
 from kshot.index.store.pools import PoolTable
+from kshot.index.store.prompts import PromptTable
 from kshot.index.store.scores import ScoreTable
 from kshot.index.store.selections import SelectionTable
 
@@ -19,6 +21,8 @@ class Store(
     JobTable,
     PlanTable,
     ScoreTable,
+    PromptTable,
+    MetricTable,
     FeedbackTable,
     IdempotencyTable,
 ):

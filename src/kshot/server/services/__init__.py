@@ -10,12 +10,16 @@ from kshot.index.store import Store
 from kshot.schemas.operations import Readiness
 from kshot.server.metrics import Metrics
 from kshot.server.services.annotations import AnnotationService
+from kshot.server.services.difficulty import Difficulty
 from kshot.server.services.examples import ExampleService
 from kshot.server.services.indexing import Indexer
-from kshot.server.services.jobs import PLAN, REEMBED, TUNE, JobRunner, JobService, Work
+from kshot.server.services.jobs import DIFFICULTY, PLAN, REEMBED, TUNE, JobRunner, JobService, Work
+from kshot.server.services.learning.feedback import FeedbackService, NoDecisions
+from kshot.server.services.learning.metrics import MetricService
 from kshot.server.services.planning.service import PlanService
 from kshot.server.services.planning.work import PlanWork
 from kshot.server.services.pools import PoolService
+from kshot.server.services.prompts import PromptService
 from kshot.server.services.reembedding import Reembedding
 from kshot.server.services.registry import Embedders, PoolRegistry
 from kshot.server.services.runtime import PoolRuntime
@@ -74,17 +78,25 @@ class Services:
             queue=settings.select_queue,
             scorer_tokens=settings.scorer_query_tokens,
         )
+        self.prompts = PromptService(self.store)
+        # The shell's own counters are `self._metrics`; these are what outcomes are measured in.
+        self.metrics = MetricService(self.store)
+        self.feedback = FeedbackService(
+            self.store, self.registry, self.examples, self.selection_log, NoDecisions()
+        )
         self.jobs = JobService(self.store, self._runner)
         self.plans = PlanService(
             self.store, self.registry, self._runner, self.jobs, self.examples, self.scoring
         )
         self.tuning = Tuning(self.store, self.registry, self._runner, self.pools)
+        self.difficulty = Difficulty(self.store, self.registry, self._runner, self.pools, self.scoring)
         self._kind_to_work: Mapping[str, Work] = {
             REEMBED: lambda _, pool_id, params, progress: reembedding.run(
                 pool_id, params["settings"], progress
             ),
             PLAN: PlanWork(self.store, self.registry, self.scoring).run,
             TUNE: lambda _, pool_id, params, progress: self.tuning.run(pool_id, params, progress),
+            DIFFICULTY: lambda _, pool_id, params, progress: self.difficulty.run(pool_id, params, progress),
         }
 
     @property

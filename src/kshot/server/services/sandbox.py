@@ -79,8 +79,13 @@ class SandboxedTemplate:
     pointer : str
         Named in every refusal.
     source : str
-    names : iterable of str
-        The variables that it may use.
+    names : iterable of str, optional
+        The variables that it may use; any by default.
+
+    Attributes
+    ----------
+    variables : frozenset of str
+        Those that it uses.
 
     Raises
     ------
@@ -88,9 +93,10 @@ class SandboxedTemplate:
         The source does not compile, or uses a variable, a filter or a construct that is not allowed.
     """
 
-    def __init__(self, pointer: str, source: str, names: Iterable[str]) -> None:
+    def __init__(self, pointer: str, source: str, names: Iterable[str] | None = None) -> None:
         self._pointer = pointer
-        self._template = self._said(lambda: _compiled(source, frozenset(names)))
+        allowed = None if names is None else frozenset(names)
+        self._template, self.variables = self._said(lambda: _compiled(source, allowed))
 
     def render(self, values: Mapping[str, Any]) -> str:
         """Render.
@@ -126,15 +132,15 @@ def _reason(error: Exception) -> str:
             return f"{type(error).__name__}: {error}"
 
 
-def _compiled(source: str, names: frozenset[str]) -> Template:
+def _compiled(source: str, names: frozenset[str] | None) -> tuple[Template, frozenset[str]]:
     tree = _ENVIRONMENT.parse(source)
     _check_syntax(tree)
-    unknown = meta.find_undeclared_variables(tree) - names - _ENVIRONMENT.globals.keys()
-    if unknown:
+    used = frozenset(meta.find_undeclared_variables(tree) - _ENVIRONMENT.globals.keys())
+    if names is not None and (unknown := used - names):
         raise InvalidTemplate(f"{min(unknown)!r} is unknown, allowed {', '.join(sorted(names))}")
     tree = _Bounded().visit(tree)
     tree.set_environment(_ENVIRONMENT)
-    return _ENVIRONMENT.from_string(tree)
+    return _ENVIRONMENT.from_string(tree), used
 
 
 def _check_syntax(tree: nodes.Node) -> None:

@@ -86,6 +86,7 @@ def upgrade() -> None:
         sa.Column("probabilities", sa.LargeBinary(), nullable=False),
         sa.Column("features", sa.LargeBinary(), nullable=False),
         sa.Column("costs", sa.JSON()),
+        sa.Column("detail", sa.JSON()),
     )
     op.create_index("decisions_decided_at", "decisions", ["policy_id", "decided_at"])
     op.create_index("decisions_session_key", "decisions", ["policy_id", "session_key"])
@@ -109,6 +110,7 @@ def upgrade() -> None:
         sa.Column("idempotency_key", sa.Text(), nullable=False),
         sa.Column("kind", sa.Text(), nullable=False),
         sa.Column("value", sa.Double()),
+        sa.Column("of", sa.Text()),
         sa.Column("variant", sa.Text()),
         sa.Column("weight", sa.Double(), nullable=False),
         sa.Column("source", sa.Text()),

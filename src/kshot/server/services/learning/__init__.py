@@ -1,0 +1,1 @@
+"""Policies over variants: deciding, folding feedback, reporting."""

@@ -1,0 +1,343 @@
+"""Feedback: checked, appended to the log once, and folded by whoever learns from it."""
+
+import asyncio
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any, Protocol
+
+from kshot.errors import (
+    DecisionConflict,
+    DecisionNotFound,
+    FieldError,
+    InvalidInput,
+    InvalidParameter,
+    KshotError,
+    SelectionNotFound,
+)
+from kshot.index.store import Store
+from kshot.index.store.feedback import Appended
+from kshot.records import DecisionRecord, NewFeedback, Selection, canonical_json
+from kshot.schemas.base import Notice
+from kshot.schemas.feedback import (
+    Feedback,
+    FeedbackBatch,
+    FeedbackBatchReply,
+    FeedbackReply,
+    RefusedFeedback,
+    UtilityList,
+)
+from kshot.selectors.bandits.metric_rules import MetricRule
+from kshot.server.services.examples import ExampleService
+from kshot.server.services.learning.metrics import DEFAULT_METRIC, ensure_metric, rule_of
+from kshot.server.services.learning.utilities import utility_page
+from kshot.server.services.registry import PoolRegistry
+from kshot.server.services.selection_log import SelectionLog
+from kshot.server.validation import refusal, validated
+
+DEMONSTRATION = "demonstration"
+"""The metric under which corrected outputs stand in the log; they have no value."""
+AHEAD = timedelta(minutes=5)
+"""How far another machine's clock may be ahead before its times are not believed."""
+_STEPS = 200
+
+
+class Decisions(Protocol):
+    """What feedback asks of whoever keeps decisions and learns from their outcomes."""
+
+    def find(self, decision_id: str) -> DecisionRecord:
+        """Return a decision; `DecisionNotFound` if there is none. Blocks."""
+        ...
+
+    def of_selection(self, selection_id: str) -> DecisionRecord | None:
+        """Return the decision that a selection was made by, if there is one. Blocks."""
+        ...
+
+    def metric_of(self, policy_id: int) -> str:
+        """Return the metric that a policy learns from. Blocks."""
+        ...
+
+    def contradicts(self, decision: DecisionRecord, event: NewFeedback) -> str | None:
+        """Say why an event cannot be, going by what is known of its decision; None if it can. Blocks."""
+        ...
+
+    def appended(self, policy_id: int) -> None:
+        """Take note that the log has news of a policy's decisions."""
+        ...
+
+
+class NoDecisions:
+    """Nobody decides."""
+
+    def find(self, decision_id: str) -> DecisionRecord:
+        """Know none."""
+        raise DecisionNotFound(f"no decision has the id {decision_id!r}, or its retention has ended")
+
+    def of_selection(self, selection_id: str) -> DecisionRecord | None:  # noqa: ARG002  # the protocol's argument
+        """Know none."""
+        return None
+
+    def metric_of(self, policy_id: int) -> str:  # noqa: ARG002  # the protocol's argument
+        """Name the default."""
+        return DEFAULT_METRIC
+
+    def contradicts(self, decision: DecisionRecord, event: NewFeedback) -> str | None:  # noqa: ARG002  # the protocol's arguments
+        """Object to nothing."""
+        return None
+
+    def appended(self, policy_id: int) -> None:
+        """Do nothing."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Checked:
+    """An item that may be appended, and what is left to do for it."""
+
+    events: list[NewFeedback]
+    folded: bool
+    parked: bool
+    warnings: list[Notice]
+    selection: Selection | None
+
+
+class FeedbackService:
+    """The routes' view of outcomes. An acknowledged outcome is on disk, and counts once."""
+
+    def __init__(
+        self,
+        store: Store,
+        registry: PoolRegistry,
+        examples: ExampleService,
+        selections: SelectionLog,
+        decisions: Decisions,
+    ) -> None:
+        self._store = store
+        self._registry = registry
+        self._examples = examples
+        self._selections = selections
+        self._decisions = decisions
+
+    async def add(self, request: Feedback) -> FeedbackReply:
+        """Append one outcome."""
+        await self._flushed([request])
+        checked = await asyncio.to_thread(self._check, request)
+        return await self._append(request, checked)
+
+    async def add_batch(self, request: FeedbackBatch) -> FeedbackBatchReply:
+        """Append many outcomes; a bad one stops no other."""
+        replies: list[FeedbackReply | None] = [None] * len(request.items)
+        refused: list[RefusedFeedback] = []
+        items: list[tuple[int, Feedback]] = []
+        for index, value in enumerate(request.items):
+            try:
+                items.append((index, validated(Feedback, value)))
+            except InvalidInput as error:
+                refused.append(RefusedFeedback(index=index, code=error.code, detail=error.message))
+        await self._flushed([one for _, one in items])
+        for start in range(0, len(items), _STEPS):
+            some = items[start : start + _STEPS]
+            for (index, item), checked in zip(
+                some, await asyncio.to_thread(self._check_all, some), strict=True
+            ):
+                if isinstance(checked, KshotError):
+                    refused.append(RefusedFeedback(index=index, code=checked.code, detail=checked.message))
+                    continue
+                try:
+                    replies[index] = await self._append(item, checked)
+                except KshotError as error:
+                    refused.append(RefusedFeedback(index=index, code=error.code, detail=error.message))
+        taken = [one for one in replies if one is not None]
+        return FeedbackBatchReply(
+            accepted=sum(not one.duplicate for one in taken),
+            duplicates=sum(one.duplicate for one in taken),
+            refused=sorted(refused, key=lambda one: one.index),
+            data=replies,
+        )
+
+    async def utilities(self, pool: str, metric: str, cursor: str | None, limit: int) -> UtilityList:
+        """Return one page of what examples were worth, those that hurt most first."""
+        runtime = self._registry.get(pool)
+        return await asyncio.to_thread(utility_page, self._store, runtime.record.id, metric, cursor, limit)
+
+    async def _flushed(self, requests: Sequence[Feedback]) -> None:
+        """Wait until selections that are asked about and not written yet are on disk."""
+        waiting = (one.selection_id for one in requests if one.selection_id is not None)
+        if any(self._selections.find(selection_id) is not None for selection_id in waiting):
+            await self._selections.flushed()
+
+    def _check_all(self, items: Sequence[tuple[int, Feedback]]) -> list[_Checked | KshotError]:
+        checked: list[_Checked | KshotError] = []
+        for _, item in items:
+            try:
+                checked.append(self._check(item))
+            except KshotError as error:
+                checked.append(error)
+        return checked
+
+    def _check(self, request: Feedback) -> _Checked:
+        now = datetime.now(UTC)
+        warnings = []
+        occurred_at = now if request.occurred_at is None else request.occurred_at
+        if occurred_at > now + AHEAD:
+            warnings.append(
+                Notice(code="occurred_later", message="occurred_at is in the future; now is used")
+            )
+            occurred_at = now
+        if request.decision_id is not None:
+            decision = self._decisions.find(request.decision_id)
+            event, folded = self._of_decision(decision, request, occurred_at, now)
+            return _Checked([event], folded, False, warnings, None)
+        return self._check_selection(request, occurred_at, now, warnings)
+
+    def _of_decision(
+        self, decision: DecisionRecord, request: Feedback, occurred_at: datetime, now: datetime
+    ) -> tuple[NewFeedback, bool]:
+        learnt = self._decisions.metric_of(decision.policy_id)
+        metric = request.metric or learnt
+        self._check_value(metric, request)
+        event = _event("decision", decision.id, decision.policy_id, metric, request, occurred_at, now)
+        reason = self._decisions.contradicts(decision, event)
+        if reason is not None:
+            raise DecisionConflict(f"decision {decision.id!r}: {reason}")
+        return event, metric == learnt and decision.mode != "frozen"
+
+    def _check_selection(
+        self, request: Feedback, occurred_at: datetime, now: datetime, warnings: list[Notice]
+    ) -> _Checked:
+        assert request.selection_id is not None, "the schema wants one of the two"
+        selection_id = request.selection_id
+        selection: Selection | None
+        try:
+            selection = self._store.get_selection(selection_id)
+        except SelectionNotFound:
+            if request.demonstration is not None:
+                raise
+            selection = None
+            message = "no selection of that id is known yet; it counts once one is"
+            warnings.append(Notice(code="selection_unknown", message=message))
+        if request.demonstration is not None and (selection is None or selection.query is None):
+            reason = "the pool does not keep queries, so there are no inputs for the demonstration"
+            raise refusal([FieldError("/demonstration", reason)])
+        events, folded = [], False
+        if request.demonstration is not None:
+            events.append(_event("selection", selection_id, None, DEMONSTRATION, request, occurred_at, now))
+        if request.value is not None or request.kind == "retract":
+            metric = request.metric or DEFAULT_METRIC
+            self._check_value(metric, request)
+            events.append(_event("selection", selection_id, None, metric, request, occurred_at, now))
+            decision = self._decisions.of_selection(selection_id)
+            if decision is not None:
+                event, folded = self._of_decision(decision, request, occurred_at, now)
+                events.append(event)
+        return _Checked(events, folded, selection is None, warnings, selection)
+
+    def _check_value(self, metric: str, request: Feedback) -> MetricRule:
+        rule = (
+            ensure_metric(self._store, metric)
+            if metric == DEFAULT_METRIC
+            else rule_of(self._store.get_metric(metric))
+        )
+        if request.value is not None:
+            if rule.boolean and not isinstance(request.value, bool) and request.value not in (0, 1):
+                shown = f"{request.value!r}, allowed true or false"
+                raise refusal([FieldError("/value", f"received {shown}")])
+            try:
+                rule.check(float(request.value))
+            except InvalidParameter as error:
+                raise refusal([FieldError("/value", f"metric {metric!r}: {error.message}")]) from None
+        return rule
+
+    async def _append(self, request: Feedback, checked: _Checked) -> FeedbackReply:
+        if request.dry_run:
+            return FeedbackReply(
+                feedback_id="", folded=checked.folded, parked=checked.parked, warnings=checked.warnings
+            )
+        example_id = None
+        if request.demonstration is not None and checked.selection is not None:
+            example_id = await self._draft(checked.selection, request)
+        appended = await asyncio.to_thread(self._store.append_feedback, checked.events)
+        for one in appended:
+            if one.event.policy_id is not None and not one.duplicate:
+                self._decisions.appended(one.event.policy_id)
+        duplicate = all(one.duplicate for one in appended)
+        return FeedbackReply(
+            feedback_id=str(appended[-1].event.seq),
+            duplicate=duplicate,
+            folded=checked.folded and not duplicate,
+            parked=checked.parked,
+            example_id=example_id,
+            warnings=[*checked.warnings, *_differences(checked.events, appended)],
+        )
+
+    async def _draft(self, selection: Selection, request: Feedback) -> str:
+        """Store a corrected output as a draft example; the same again is no other example."""
+        outputs = request.demonstration
+        digest = _digest([selection.id, outputs])
+        pool = self._store.get_pool_by_id(selection.pool_id).name
+        row = {
+            "id": f"feedback-{digest}",
+            "inputs": selection.query,
+            "outputs": outputs,
+            "status": "draft",
+            "metadata": {
+                "selection_id": selection.id,
+                **({} if request.source is None else {"annotator": request.source}),
+            },
+        }
+        # What was approved or edited since stays as it is.
+        reply = await self._examples.upsert(
+            pool, [(1, row)], rejected=[], upto_line=1, wait="none", existing="keep"
+        )
+        if reply.rejected:
+            raise refusal([FieldError("/demonstration", reply.rejected[0].message, reply.rejected[0].code)])
+        return reply.ids[0]
+
+
+def _event(
+    target_kind: str,
+    target_id: str,
+    policy_id: int | None,
+    metric: str,
+    request: Feedback,
+    occurred_at: datetime,
+    now: datetime,
+) -> NewFeedback:
+    value = None if metric == DEMONSTRATION or request.value is None else float(request.value)
+    said = [request.kind, value, request.source, request.of, request.weight, request.tags]
+    if request.occurred_at is not None:
+        said.append(request.occurred_at.isoformat())
+    if metric == DEMONSTRATION:
+        said.append(request.demonstration)
+    return NewFeedback(
+        target_kind=target_kind,
+        target_id=target_id,
+        policy_id=policy_id,
+        metric=metric,
+        idempotency_key=request.idempotency_key or f"auto-{_digest(said)}",
+        kind=request.kind,
+        value=value,
+        of=request.of,
+        weight=request.weight,
+        source=request.source,
+        tags=dict(request.tags),
+        occurred_at=occurred_at,
+        received_at=now,
+    )
+
+
+def _differences(asked: Sequence[NewFeedback], appended: Sequence[Appended]) -> list[Notice]:
+    """Say where the log holds something else under the key of a duplicate."""
+    for event, one in zip(asked, appended, strict=True):
+        present = one.event
+        if one.duplicate and (present.kind, present.value) != (event.kind, event.value):
+            message = (
+                f"the log has {present.kind} {present.value} under this key and keeps it; "
+                "send kind `correct` with a key of its own to replace it"
+            )
+            return [Notice(code="value_differs", message=message)]
+    return []
+
+
+def _digest(value: Any) -> str:
+    return hashlib.blake2b(canonical_json(value).encode("utf-8", "surrogatepass"), digest_size=12).hexdigest()
