@@ -1,6 +1,7 @@
 """``kshot score`` and the scorer's line of ``kshot doctor``, against a server with a closed-form scorer."""
 
 import json
+import math
 import socket
 import threading
 from collections.abc import Iterator
@@ -85,7 +86,7 @@ def test_every_client_is_told_that_there_is_no_scorer(tmp_path):
 def test_what_is_no_pair_is_refused_before_it_is_sent():
     with pytest.raises(InvalidInput, match="is no pair"):
         scoring.score(pairs=["ab"])  # type: ignore[list-item]  # what is tested
-    with pytest.raises(InvalidInput, match="options is one text"):
+    with pytest.raises(InvalidInput, match="options is one completion"):
         scoring.score("c", "ab")
 
 
@@ -165,10 +166,62 @@ def test_options_beyond_a_request_are_split_and_joined(scoring_url, tmp_path):
     assert line["best"] == expected.index(max(expected))
 
 
+def line_of(number, completions, context="c"):
+    pairs = [{"context": context, "completion": one} for one in completions]
+    return score._Line(number, None, pairs, is_group=True)
+
+
 def test_requests_are_cut_by_size_as_well():
-    pairs = [{"context": "c" * 1_500_000, "completion": str(i)} for i in range(5)]
-    assert [len(part) for part in score._requests(pairs, 500)] == [2, 2, 1]
-    assert [len(part) for part in score._requests(pairs, 1)] == [1] * 5
+    lines = [line_of(i, [str(i)], "c" * 1_500_000) for i in range(5)]
+    assert [len(part) for part in score._requests(lines, 500)] == [2, 2, 1]
+    assert [len(part) for part in score._requests(lines, 1)] == [1] * 5
+
+
+def test_the_options_of_a_line_are_asked_together():
+    lines = [line_of(i, "abcd") for i in range(5)]
+    assert [[line.number for line in part] for part in score._requests(lines, 10)] == [[0, 1], [2, 3], [4]]
+    assert [len(part) for part in score._requests(lines, 3)] == [1] * 5
+
+
+@pytest.mark.parametrize("context", ["c" * 200_000, "c" * 300_000])
+def test_a_long_context_is_sent_once_for_all_its_options(scoring_url, tmp_path, context):
+    file = tmp_path / "in.jsonl"
+    options = [str(i) for i in range(100)]
+    good = {"context": "c", "completion": "a"}
+    file.write_text("\n".join(map(json.dumps, ({"context": context, "options": options}, good))))
+    run = Run("score", file, "--url", scoring_url, "--cut")
+    first, second = lines_of(run)
+    assert second["sum_nats"] == sum(path_nats("c", "a"))
+    if len(context) > 262_144:
+        assert {one["error"]["code"] for one in first["results"]} == {"invalid_input"}
+    else:
+        # The closed form's window is 100,000 tokens, one of them to be generated.
+        kept = [context[: 99_999 - len(one)] for one in options]
+        expected = [sum(path_nats(*pair)) for pair in zip(kept, options, strict=True)]
+        assert [one["sum_nats"] for one in first["results"]] == expected
+
+
+def test_contexts_of_parts_and_chats_and_labels_of_forms_are_scored(scoring_url, tmp_path):
+    parts = {"instruction": "i", "demonstrations": ["x" * 60_000, "y" * 60_000], "query": "q"}
+    chat = {"messages": [{"role": "user", "content": "hi"}]}
+    rows = [
+        {"context": parts, "completion": "a"},
+        {"context": chat, "options": [{"forms": ["a", "b", "a"]}, "c"]},
+        {"context": {"parts": []}, "completion": "a"},
+    ]
+    file = tmp_path / "in.jsonl"
+    file.write_text("\n".join(map(json.dumps, rows)))
+    run = Run("score", file, "--url", scoring_url, "--drop-demos")
+    first, second, third = lines_of(run)
+    assert (first["dropped_demonstrations"], first["dropped"], first["truncated"]) == (1, 60_000, True)
+    assert first["sum_nats"] == sum(path_nats("i" + "y" * 60_000 + "q", "a"))
+    label, plain = second["results"]
+    forms = [path_nats("user:hi\n", one)[0] for one in "ab"]
+    assert label["sum_nats"] == pytest.approx(math.log(sum(map(math.exp, forms))), abs=1e-12)
+    assert [one["sum_nats"] for one in label["forms"]] == forms
+    assert plain["sum_nats"] == path_nats("user:hi\n", "c")[0]
+    assert third["error"]["code"] == "invalid_input"
+    assert Run("score", file, "--url", scoring_url, "--drop-demos", "--cut").code == 2
 
 
 def test_what_cannot_be_asked_is_wrong_usage(scoring_url, tmp_path):

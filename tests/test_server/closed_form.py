@@ -9,8 +9,10 @@ import numpy as np
 from kshot.clients.scorers.base import (
     Boundary,
     Capabilities,
+    Chat,
     Generated,
     NotScored,
+    Parts,
     Scored,
     ScoringMode,
     ScoringOptions,
@@ -22,6 +24,10 @@ END = {"none": b"", "newline": b"\n", "eot": b"\x00"}
 
 
 def ids_of(text) -> list[int]:
+    if isinstance(text, Chat):
+        text = "".join(f"{one.role}:{one.content}\n" for one in text.messages)
+    if isinstance(text, Parts):
+        text = text.text
     return list(text.encode()) if isinstance(text, str) else list(text)
 
 
@@ -90,8 +96,15 @@ class ClosedFormScorer:
         if not completion:
             return NotScored(code="invalid_input", message="the completion has no tokens")
         context = ids_of(pair.context)
+        shots = lost = 0
+        if options.on_overflow == "drop_demos" and isinstance(pair.context, Parts):
+            room = self.known.max_model_tokens - len(completion) - 1
+            parts = pair.context
+            while len(ids_of(parts)) > room and parts.demonstrations:
+                parts, shots = replace(parts, demonstrations=parts.demonstrations[1:]), shots + 1
+            lost, context = len(context) - len(ids_of(parts)), ids_of(parts)
         dropped = max(0, len(context) + len(completion) - self.known.max_model_tokens + 1)
-        if dropped and options.on_overflow == "error":
+        if dropped and options.on_overflow != "left":
             return NotScored(code="payload_too_large", message="the context is too long")
         values = path_nats(context[dropped:], completion)
         return Scored(
@@ -103,7 +116,8 @@ class ClosedFormScorer:
             mode=options.mode or ScoringMode.TRIE,
             per_token=tuple(values) if options.per_token else None,
             greedy=None,
-            dropped=dropped,
+            dropped=lost if shots else dropped,
+            dropped_demonstrations=shots,
         )
 
     async def label_logprobs(self, prompts, label_token_ids):

@@ -4,7 +4,7 @@ import math
 from collections.abc import Sequence
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Discriminator, Field, Tag, model_validator
 
 from kshot.schemas.base import Reply, Request, Text
 
@@ -14,21 +14,79 @@ TokenIds = Annotated[
     Field(max_length=131_072, description="token ids, fed as they are"),
 ]
 Scorable = Text | TokenIds
+Overflow = Literal["error", "left", "drop_demos"]
 Normalisation = Literal["sum", "mean_token", "per_byte", "per_character", "pmi"]
 BoundaryName = Literal["joint", "separate", "harness", "ids"]
+
+
+class PartsIn(Request):
+    """A context made of demonstrations, which may be dropped; its text is all parts joined as they are."""
+
+    instruction: Text = ""
+    demonstrations: list[Text] = Field(
+        default=[], max_length=1_000, description="in prompt order; `drop_demos` drops the first ones first"
+    )
+    query: Text = ""
+
+
+class MessageIn(Request):
+    """One message of a chat."""
+
+    role: Annotated[str, Field(min_length=1, max_length=50)]
+    content: Text
+
+
+class ChatIn(Request):
+    """A context of messages, written by the model's own template, up to where the answer begins."""
+
+    messages: list[MessageIn] = Field(min_length=1, max_length=1_000)
+    template_switches: dict[str, str | bool | int | float] = Field(
+        default={}, description="further variables of the template; thinking stays switched off"
+    )
+
+
+def _kind_of_context(value: Any) -> str:
+    """Name the one form that a context tries to have, so that only what is wrong with that one is told."""
+    if isinstance(value, PartsIn | ChatIn):
+        return "chat" if isinstance(value, ChatIn) else "parts"
+    if not isinstance(value, dict):
+        return "scorable"
+    return "chat" if "messages" in value else "parts"
+
+
+ContextIn = Annotated[
+    Annotated[Scorable, Tag("scorable")] | Annotated[PartsIn, Tag("parts")] | Annotated[ChatIn, Tag("chat")],
+    Discriminator(_kind_of_context),
+]
+
+
+class FormsIn(Request):
+    """The surface forms of one label: its likelihood is the sum of theirs."""
+
+    forms: list[Scorable] = Field(min_length=1, max_length=100, description="equal ones count once")
+
+
+def _kind_of_completion(value: Any) -> str:
+    return "forms" if isinstance(value, FormsIn | dict) else "scorable"
+
+
+CompletionIn = Annotated[
+    Annotated[Scorable, Tag("scorable")] | Annotated[FormsIn, Tag("forms")],
+    Discriminator(_kind_of_completion),
+]
 
 
 class PairIn(Request):
     """A completion to be scored given a context."""
 
-    context: Scorable
-    completion: Scorable
+    context: ContextIn
+    completion: CompletionIn
 
 
 class OptionIn(Request):
     """One of several completions of a context."""
 
-    completion: Scorable
+    completion: CompletionIn
 
 
 class ScoreRequest(Request):
@@ -37,26 +95,28 @@ class ScoreRequest(Request):
     pairs: Annotated[list[Any], Field(min_length=1, max_length=MOST_PAIRS)] | None = Field(
         default=None, description="each `{context, completion}`; give these, or `context` and `options`"
     )
-    context: Scorable | None = Field(default=None, description="what all options are conditioned on")
+    context: ContextIn | None = Field(default=None, description="what all options are conditioned on")
     options: Annotated[list[Any], Field(min_length=1, max_length=MOST_PAIRS)] | None = Field(
-        default=None, description="completions of the context: texts, or lists of token ids"
+        default=None,
+        description="completions of the context: each a text, a list of token ids, or `{forms}` of one label",
     )
     normalisation: Normalisation = Field(
         default="sum", description="what `score` is, by which options are compared"
     )
-    unconditional_context: Scorable | None = Field(
+    unconditional_context: ContextIn | None = Field(
         default=None, description="for `pmi`: what a completion's likelihood is compared with"
     )
     boundary: BoundaryName | None = Field(
         default=None,
-        description="where a completion begins, in tokens; default: `separate` after a line end or a special "
-        "token, else `joint`",
+        description="where a completion begins, in tokens; default: `separate` after a chat, a line end or a "
+        "special token, else `joint`",
     )
     terminator: Literal["none", "newline", "eot"] = Field(
         default="none", description="appended to every completion, so that `New` does not beat `New York`"
     )
-    on_overflow: Literal["error", "left"] = Field(
-        default="error", description="`left` cuts the start of contexts that are too long"
+    on_overflow: Overflow = Field(
+        default="error",
+        description="`left` cuts the start of contexts that are too long, `drop_demos` drops demonstrations",
     )
     per_token: bool = Field(default=False, description="return each token's log-probability as well")
 
@@ -68,7 +128,16 @@ class ScoreRequest(Request):
             raise ValueError("wants context with options, and only with them")
         if self.normalisation == "pmi" and self.unconditional_context is None:
             raise ValueError("has the normalisation pmi, so it wants unconditional_context as well")
+        if sum(map(_forms, self.pairs or self.options or [])) > MOST_PAIRS:
+            raise ValueError(f"has more than {MOST_PAIRS} forms of labels")
         return self
+
+
+def _forms(given: Any) -> int:
+    """Count the completions that something stands for, readable or not."""
+    completion = given.get("completion", given) if isinstance(given, dict) else given
+    forms = completion.get("forms") if isinstance(completion, dict) else None
+    return len(forms) if isinstance(forms, list) else 1
 
 
 class ScoreError(Reply):
@@ -106,9 +175,14 @@ class ScoreItem(Reply):
     )
     boundary: BoundaryName | None = None
     mode: str | None = Field(default=None, description="`echo`, `label` or `trie`: how it was asked for")
-    dropped: int = Field(default=0, description="tokens cut from the context's start")
+    truncated: bool = Field(default=False, description="whether the model saw less than the context given")
+    dropped: int = Field(default=0, description="tokens that the context lost")
+    dropped_demonstrations: int = Field(default=0, description="demonstrations that it lost with them")
     lossy: bool = Field(default=False, description="whether the tokens fed decode to another text")
     cached: bool = False
+    forms: list["ScoreItem"] | None = Field(
+        default=None, description="of a label: what each of its forms got, in their order, equal ones once"
+    )
     error: ScoreError | None = None
 
 

@@ -16,8 +16,9 @@ from kshot.clients.cli.ingest import with_progress
 from kshot.clients.cli.session import DataOption, JsonOption, Session, UrlOption
 from kshot.clients.cli.sources import Columns, Format, count_lines, read_lines
 from kshot.clients.sdk.client import Client
+from kshot.errors import InvalidInput
 from kshot.schemas.base import plain_json
-from kshot.schemas.scoring import ScoreError, ScoreItem, best_option
+from kshot.schemas.scoring import MOST_PAIRS, ScoreError, ScoreItem, best_option
 
 _SHOWN = 20
 _MOST_CHARACTERS = 4_000_000
@@ -104,6 +105,10 @@ def score(
     cut: Annotated[
         bool, typer.Option("--cut", help="Cut the start of contexts that are too long, rather than fail.")
     ] = False,
+    drop: Annotated[
+        bool,
+        typer.Option("--drop-demos", help="Drop whole demonstrations of contexts that are too long."),
+    ] = False,
     per_token: Annotated[bool, typer.Option("--per-token", help="Also print each token's value.")] = False,
     to: Annotated[
         Path | None,
@@ -117,17 +122,22 @@ def score(
     """Print how likely completions are, as JSON lines in the order of the file.
 
     A line is `{"context": "2 + 2 =", "completion": " 4"}`, or has `options`, a list of completions, of which
-    the `best` is named; `id` is passed on, other fields are passed over. What cannot be scored has an `error`
-    and stops no other line; the exit code is 1 if there is any. The server needs a scorer.
+    the `best` is named; `id` is passed on, other fields are passed over. A context may be an object of
+    `instruction`, `demonstrations` and `query`, or of `messages`; a completion `{"forms": [...]}`. What
+    cannot be scored has an `error` and stops no other line; the exit code is 1 if there is any. The server
+    needs a scorer.
 
         kshot score questions.jsonl --terminator newline > scores.jsonl
         kshot score pairs.jsonl --normalisation pmi --unconditional "Answer:" -o scores.jsonl
+        kshot score prompts.jsonl --drop-demos > scores.jsonl
     """
     session = Session.of(context, url, data, as_json=as_json)
     if str(file) != "-" and not file.is_file():
         raise typer.BadParameter(f"there is no file {file}")
     if str(file) != "-" and to is not None and to.exists() and to.samefile(file):
         raise typer.BadParameter("--output is the file that is read")
+    if cut and drop:
+        raise typer.BadParameter("--cut and --drop-demos exclude each other")
     if normalisation is By.PMI and unconditional is None:
         raise typer.BadParameter("--normalisation pmi needs --unconditional as well")
     options = {
@@ -135,7 +145,7 @@ def score(
         "unconditional_context": unconditional,
         "boundary": None if boundary is None else boundary.value,
         "terminator": terminator.value,
-        "on_overflow": "left" if cut else "error",
+        "on_overflow": "left" if cut else "drop_demos" if drop else "error",
         "per_token": per_token,
     }
     lines = _lines(read_lines(file, Format.JSONL, Columns()))
@@ -205,22 +215,49 @@ def _batches(lines: Iterator[_Line], batch_size: int) -> Iterator[list[_Line]]:
 
 
 def _score(client: Client, batch: list[_Line], options: dict[str, Any], batch_size: int) -> None:
-    items: list[ScoreItem] = []
-    for pairs in _requests([pair for line in batch for pair in line.pairs], batch_size):
-        items += client.score(pairs=pairs, **options).results
-    for line in batch:
-        line.items, items = items[: len(line.pairs)], items[len(line.pairs) :]
+    for part in _requests(batch, batch_size):
+        if len(part) == 1 and _is_heavy(part[0]):
+            part[0].items = _options(client, part[0].pairs, options)
+            continue
+        items = client.score(pairs=[pair for line in part for pair in line.pairs], **options).results
+        for line in part:
+            line.items, items = items[: len(line.pairs)], items[len(line.pairs) :]
 
 
-def _requests(pairs: list[dict[str, Any]], batch_size: int) -> Iterator[list[dict[str, Any]]]:
-    part: list[dict[str, Any]] = []
-    size = 0
-    for pair in pairs:
-        needs = sum(len(str(value)) for value in pair.values())
-        if part and (len(part) == batch_size or size + needs > _MOST_CHARACTERS):
+def _requests(lines: Iterable[_Line], batch_size: int) -> Iterator[list[_Line]]:
+    """Put lines into requests, whole: completions that are compared are asked for together."""
+    part: list[_Line] = []
+    held = size = 0
+    for line in lines:
+        if not line.pairs:
+            continue
+        full = held + len(line.pairs) > batch_size or size + _characters(line) > _MOST_CHARACTERS
+        if part and full:
             yield part
-            part, size = [], 0
-        part.append(pair)
-        size += needs
+            part, held, size = [], 0, 0
+        part.append(line)
+        held += len(line.pairs)
+        size += _characters(line)
     if part:
         yield part
+
+
+def _is_heavy(line: _Line) -> bool:
+    """Say whether a line goes without saying its context again for each option."""
+    return line.is_group and (len(line.pairs) > MOST_PAIRS or _characters(line) > _MOST_CHARACTERS)
+
+
+def _options(client: Client, pairs: list[dict[str, Any]], options: dict[str, Any]) -> list[ScoreItem]:
+    items: list[ScoreItem] = []
+    for start in range(0, len(pairs), MOST_PAIRS):
+        part = pairs[start : start + MOST_PAIRS]
+        try:
+            items += client.score(part[0]["context"], [one["completion"] for one in part], **options).results
+        except InvalidInput as error:
+            refusal = ScoreError(code=error.code, message=error.message)
+            items += [ScoreItem(error=refusal)] * len(part)
+    return items
+
+
+def _characters(line: _Line) -> int:
+    return sum(len(str(value)) for pair in line.pairs for value in pair.values())

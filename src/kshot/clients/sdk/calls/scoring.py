@@ -5,25 +5,29 @@ from typing import Any, Literal, TypeAlias
 
 from kshot.clients.sdk.calls.base import Call, encode, path_of, present, reader
 from kshot.errors import InvalidInput
-from kshot.schemas.scoring import BoundaryName, Normalisation, ScoreReply, ScorerInfo
+from kshot.schemas.scoring import BoundaryName, Normalisation, Overflow, ScoreReply, ScorerInfo
 
 Scored: TypeAlias = str | Sequence[int]
 """A text, or token ids that are fed as they are."""
-GivenPair: TypeAlias = tuple[Scored, Scored] | Mapping[str, Any]
+GivenContext: TypeAlias = Scored | Mapping[str, Any]
+"""One of those, or a dict: ``instruction``, ``demonstrations`` and ``query``, or ``messages`` of a chat."""
+GivenCompletion: TypeAlias = Scored | Mapping[str, Any]
+"""One of those, or ``{"forms": [...]}``: a label that may be written in several ways."""
+GivenPair: TypeAlias = tuple[GivenContext, GivenCompletion] | Mapping[str, Any]
 """``(context, completion)``, or a dict of the two."""
 SCORING_TIMEOUT_S = 600.0
 
 
 def score(
-    context: Scored | None = None,
-    options: Iterable[Scored] | None = None,
+    context: GivenContext | None = None,
+    options: Iterable[GivenCompletion] | None = None,
     *,
     pairs: Iterable[GivenPair] | None = None,
     normalisation: Normalisation = "sum",
-    unconditional_context: Scored | None = None,
+    unconditional_context: GivenContext | None = None,
     boundary: BoundaryName | None = None,
     terminator: Literal["none", "newline", "eot"] = "none",
-    on_overflow: Literal["error", "left"] = "error",
+    on_overflow: Overflow = "error",
     per_token: bool = False,
     timeout_s: float | None = SCORING_TIMEOUT_S,
 ) -> Call[ScoreReply]:
@@ -31,21 +35,25 @@ def score(
 
     Parameters
     ----------
-    context, options : str or sequence of int, and an iterable of them
-        Completions of one context; ``best`` of the result is the place of the likeliest.
+    context, options : str, sequence of int or dict, and an iterable of them
+        Completions of one context; ``best`` of the result is the place of the likeliest. A context may be a
+        dict as well: ``instruction``, ``demonstrations`` (a list in prompt order) and ``query``, or
+        ``messages`` with ``template_switches``, which the model's own template writes. A completion may be
+        ``{"forms": [...]}``, several ways to write one label, whose likelihoods are added.
     pairs : iterable of (context, completion), or of dict
         Instead of those: pairs of their own; at most 10,000.
     normalisation : str
         What ``score`` is: ``sum``, ``mean_token``, ``per_byte``, ``per_character`` or ``pmi``.
-    unconditional_context : str or sequence of int, optional
+    unconditional_context : str, sequence of int or dict, optional
         For ``pmi``: what the likelihood of a completion is compared with.
     boundary : str, optional
         Where a completion begins, in tokens: ``joint``, ``separate``, ``harness`` or ``ids``. Default:
-        ``separate`` where the context ends with a line end or a special token, else ``joint``.
+        ``separate`` where the context is a chat, or ends with a line end or a special token, else ``joint``.
     terminator : "none", "newline" or "eot"
         Appended to every completion, so that "New" does not always beat "New York".
-    on_overflow : "error" or "left"
-        Whether a context that is too long is an error, or loses its start.
+    on_overflow : "error", "left" or "drop_demos"
+        Whether a context that is too long is an error, loses its start, or loses whole demonstrations (of a
+        chat, exchanges), the farthest from the query first.
     per_token : bool
         Return each token's log-probability as well.
     timeout_s : float, optional
@@ -89,9 +97,9 @@ def scorer() -> Call[ScorerInfo]:
     return Call(method="GET", path=path_of("scorer"), read=reader(ScorerInfo))
 
 
-def _listed(options: Iterable[Scored] | None) -> list[Scored] | None:
-    if isinstance(options, str | bytes):
-        raise InvalidInput("options is one text, wanted an iterable of completions")
+def _listed(options: Iterable[GivenCompletion] | None) -> list[GivenCompletion] | None:
+    if isinstance(options, str | bytes | Mapping):
+        raise InvalidInput("options is one completion, wanted an iterable of them")
     return None if options is None else list(options)
 
 

@@ -1,43 +1,56 @@
 """From a request to pairs, and from scores to a reply; nothing here asks a scorer."""
 
-import math
-from collections.abc import Mapping, Sequence
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import islice
 from typing import Any
 
 from kshot.clients.scorers.base import (
     Boundary,
     Capabilities,
+    Chat,
+    Context,
+    Message,
     NotScored,
     Pair,
-    Scored,
+    Parts,
     ScoringOptions,
     Text,
 )
 from kshot.errors import InvalidInput
 from kshot.schemas.scoring import (
-    BoundaryName,
-    Normalisation,
+    ChatIn,
+    CompletionIn,
+    ContextIn,
+    FormsIn,
     OptionIn,
     PairIn,
+    PartsIn,
     Scorable,
-    ScoreError,
-    ScoreItem,
     ScoreReply,
     ScoreRequest,
     best_option,
 )
+from kshot.server.services.scoring.items import Result, item_of, label_item
 from kshot.server.validation import validated
 
-Result = Scored | NotScored
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """One item of a request: a completion, or a label with its forms."""
+
+    pairs: tuple[Pair, ...]
+    is_label: bool = False
 
 
-def pairs_of(request: ScoreRequest) -> list[Pair | NotScored]:
+def asked_of(request: ScoreRequest) -> list[Asked | NotScored]:
     """Return what is to be scored; in the place of an item that cannot be read, why."""
     if request.pairs is not None:
         return [_pair(value) for value in request.pairs]
     assert request.context is not None
     assert request.options is not None
-    context = _text(request.context)
+    context = context_of(request.context)
     return [_option(context, value) for value in request.options]
 
 
@@ -55,15 +68,30 @@ def unconditional(request: ScoreRequest, pairs: Sequence[Pair]) -> list[Pair]:
     """Return the same completions given the unconditional context; none without one."""
     if request.unconditional_context is None:
         return []
-    context = _text(request.unconditional_context)
+    context = context_of(request.unconditional_context)
     return [Pair(context=context, completion=pair.completion) for pair in pairs]
+
+
+def context_of(given: ContextIn) -> Context:
+    """Return a context as a scorer takes it."""
+    if isinstance(given, PartsIn):
+        return Parts(
+            instruction=given.instruction, demonstrations=tuple(given.demonstrations), query=given.query
+        )
+    if isinstance(given, ChatIn):
+        return Chat(
+            messages=tuple(Message(role=one.role, content=one.content) for one in given.messages),
+            template_switches=json.dumps(given.template_switches, sort_keys=True),
+        )
+    return _text(given)
 
 
 def reply_of(
     request: ScoreRequest,
     capabilities: Capabilities,
+    asked: Sequence[Asked | NotScored],
     results: Sequence[Result],
-    base: Mapping[int, Result],
+    base: Sequence[Result],
 ) -> ScoreReply:
     """Normalise scores and compare them.
 
@@ -71,12 +99,26 @@ def reply_of(
     ----------
     request : ScoreRequest
     capabilities : Capabilities
-    results : sequence of Scored or NotScored
+    asked : sequence of Asked or NotScored
         One per item of the request.
-    base : mapping of int to Scored or NotScored
-        By place: the same completions given the unconditional context.
+    results : sequence of Scored or NotScored
+        Of all their pairs, one after the other.
+    base : sequence of Scored or NotScored
+        The same given the unconditional context; empty without one.
     """
-    items = [_item(result, base.get(place), request.normalisation) for place, result in enumerate(results)]
+    scored = iter(results)
+    unconditioned = iter(base)
+    items = []
+    for one in asked:
+        if isinstance(one, NotScored):
+            items.append(item_of(one, None, request.normalisation))
+            continue
+        own = list(islice(scored, len(one.pairs)))
+        theirs = list(islice(unconditioned, len(one.pairs)))
+        if one.is_label:
+            items.append(label_item(own, theirs, request.normalisation))
+        else:
+            items.append(item_of(own[0], next(iter(theirs), None), request.normalisation))
     return ScoreReply(
         backend=capabilities.backend,
         model=capabilities.model,
@@ -88,77 +130,28 @@ def reply_of(
     )
 
 
-def _pair(value: Any) -> Pair | NotScored:
+def _pair(value: Any) -> Asked | NotScored:
     try:
         given = validated(PairIn, value)
     except InvalidInput as error:
         return NotScored(code=error.code, message=error.message)
-    return Pair(context=_text(given.context), completion=_text(given.completion))
+    return _asked(context_of(given.context), given.completion)
 
 
-def _option(context: Text, value: Any) -> Pair | NotScored:
+def _option(context: Context, value: Any) -> Asked | NotScored:
     try:
         given = validated(OptionIn, {"completion": value})
     except InvalidInput as error:
         return NotScored(code=error.code, message=error.message.removeprefix("/completion "))
-    return Pair(context=context, completion=_text(given.completion))
+    return _asked(context, given.completion)
+
+
+def _asked(context: Context, completion: CompletionIn) -> Asked:
+    if not isinstance(completion, FormsIn):
+        return Asked((Pair(context=context, completion=_text(completion)),))
+    forms = dict.fromkeys(map(_text, completion.forms))
+    return Asked(tuple(Pair(context=context, completion=form) for form in forms), is_label=True)
 
 
 def _text(value: Scorable) -> Text:
     return value if isinstance(value, str) else tuple(value)
-
-
-def _value(normalisation: Normalisation, result: Scored, base: Result | None) -> float:
-    """Return what a completion is compared by; NaN where there is no such number."""
-    if normalisation == "sum":
-        return result.sum_nats
-    if normalisation == "mean_token":
-        return _over(result.sum_nats, result.tokens)
-    if normalisation == "per_byte":
-        return _over(result.sum_nats, result.bytes)
-    if normalisation == "per_character":
-        return _over(result.sum_nats, result.characters)
-    return _pmi(result, base)
-
-
-def _over(nats: float, count: int) -> float:
-    return nats / count if count else math.nan
-
-
-def _pmi(result: Scored, base: Result | None) -> float:
-    # Of two infinities the difference is no number.
-    return result.sum_nats - base.sum_nats if isinstance(base, Scored) else math.nan
-
-
-def _item(result: Result, base: Result | None, normalisation: Normalisation) -> ScoreItem:
-    if isinstance(result, NotScored):
-        return ScoreItem(error=ScoreError(code=result.code, message=result.message))
-    error = None
-    if isinstance(base, NotScored) and normalisation == "pmi":
-        error = ScoreError(code=base.code, message=f"given the unconditional context: {base.message}")
-    boundary: BoundaryName = result.boundary.value
-    return ScoreItem(
-        score=_finite(_value(normalisation, result, base)),
-        sum_nats=_finite(result.sum_nats),
-        mean_token_nats=_finite(_over(result.sum_nats, result.tokens)),
-        per_byte_nats=_finite(_over(result.sum_nats, result.bytes)),
-        per_character_nats=_finite(_over(result.sum_nats, result.characters)),
-        pmi_nats=_finite(_pmi(result, base)),
-        ruled_out=result.sum_nats == -math.inf,
-        tokens=result.tokens,
-        bytes=result.bytes,
-        characters=result.characters,
-        per_token_nats=None if result.per_token is None else [_finite(one) for one in result.per_token],
-        greedy=result.greedy,
-        boundary=boundary,
-        mode=str(result.mode),
-        dropped=result.dropped,
-        lossy=result.lossy,
-        cached=result.cached,
-        error=error,
-    )
-
-
-def _finite(value: float) -> float | None:
-    """JSON has no word for infinity."""
-    return value if math.isfinite(value) else None

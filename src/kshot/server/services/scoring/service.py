@@ -6,13 +6,13 @@ from collections.abc import Callable, Coroutine
 from concurrent.futures import wait
 from typing import TypeVar
 
-from kshot.clients.scorers.base import Pair, Scored, Scorer
+from kshot.clients.scorers.base import Scorer
 from kshot.clients.scorers.factory import ScorerKind
 from kshot.errors import KshotError, ScorerUnavailable
 from kshot.schemas.scoring import ScoreReply, ScoreRequest, ScorerInfo
 from kshot.server.logs import get_logger
 from kshot.server.services.scoring.cache import CachedScorer, Count, ScoreStore
-from kshot.server.services.scoring.requests import options_of, pairs_of, reply_of, unconditional
+from kshot.server.services.scoring.requests import Asked, asked_of, options_of, reply_of, unconditional
 
 T = TypeVar("T")
 log = get_logger(__name__)
@@ -139,20 +139,16 @@ class ScoringService:
     async def score(self, request: ScoreRequest) -> ScoreReply:
         """Score what a request holds; an item that cannot be scored says so in its place."""
         scorer = await self.scorer()
-        given = pairs_of(request)
+        asked = asked_of(request)
         options = options_of(request)
-        place_to_pair = {place: pair for place, pair in enumerate(given) if isinstance(pair, Pair)}
-        pairs = list(place_to_pair.values())
-        scored = dict(zip(place_to_pair, await scorer.score_batch(pairs, options), strict=True))
-        base_pairs = unconditional(request, pairs)
-        base = {}
-        if base_pairs:
-            found = await scorer.score_batch(base_pairs, options)
-            base = dict(zip(place_to_pair, found, strict=True))
-        results = [one if not isinstance(one, Pair) else scored[place] for place, one in enumerate(given)]
-        reply = reply_of(request, await scorer.capabilities(), results, base)
-        failed = sum(not isinstance(one, Scored) for one in results)
-        log.info("pairs_scored", pairs=len(given), failed=failed)
+        pairs = [pair for one in asked if isinstance(one, Asked) for pair in one.pairs]
+        results = await scorer.score_batch(pairs, options)
+        base = []
+        if base_pairs := unconditional(request, pairs):
+            base = await scorer.score_batch(base_pairs, options)
+        reply = reply_of(request, await scorer.capabilities(), asked, results, base)
+        failed = sum(item.error is not None for item in reply.results)
+        log.info("pairs_scored", pairs=len(reply.results), failed=failed)
         return reply
 
     async def info(self) -> ScorerInfo:
