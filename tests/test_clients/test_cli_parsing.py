@@ -55,6 +55,7 @@ def test_the_commands_are_these():
         "plan methods",
         "plan show",
         "pool create",
+        "pool difficulty",
         "pool export",
         "pool gaps",
         "pool import",

@@ -33,6 +33,7 @@ def body_of(call: Call[Any]) -> Any:
         (pools.pool_stats("a"), "GET", "/v1/pools/a/stats"),
         (pools.gaps("a").page(None), "GET", "/v1/pools/a/gaps"),
         (pools.tune_pool("a"), "POST", "/v1/pools/a/tune"),
+        (pools.measure_difficulty("a"), "POST", "/v1/pools/a/difficulty"),
         (examples.upsert_batch("a", [b"{}"], "none"), "POST", "/v1/pools/a/examples"),
         (examples.get_example("a", "x"), "GET", "/v1/pools/a/examples/x"),
         (examples.list_examples("a").page(None), "GET", "/v1/pools/a/examples"),

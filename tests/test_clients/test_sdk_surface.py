@@ -34,6 +34,7 @@ METHODS = [
     "list_jobs",
     "list_plans",
     "list_pools",
+    "measure_difficulty",
     "patch_example",
     "plan",
     "plan_items",

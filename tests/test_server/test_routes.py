@@ -5,6 +5,7 @@ from urllib.parse import quote
 import httpx
 import pytest
 
+from kshot.schemas.difficulty import DifficultyRequest
 from kshot.schemas.examples import DeleteRequest, ExamplePatch
 from kshot.schemas.plans import PlanRequest
 from kshot.schemas.pools import PoolPatch
@@ -148,6 +149,16 @@ async def test_tuning_starts_a_job_and_says_where_it_is(client: httpx.AsyncClien
     assert (response.json()["kind"], response.json()["state"]) == ("tune", "queued")
     assert services.tuning.calls == [("start", ("tickets", TuneRequest(apply=True, layers=[4])))]
     assert (await client.post(f"{POOL}/tune", json={"layers": ["4"]})).status_code == 422
+
+
+async def test_measuring_difficulty_starts_a_job_and_says_where_it_is(
+    client: httpx.AsyncClient, services: StubServices
+):
+    response = await client.post(f"{POOL}/difficulty", json={"measure": "answer_perplexity"})
+    assert (response.status_code, response.headers["location"]) == (202, "/v1/jobs/j3")
+    asked = DifficultyRequest(measure="answer_perplexity")
+    assert services.difficulty.calls == [("start", ("tickets", asked))]
+    assert (await client.post(f"{POOL}/difficulty", json={"measure": "length"})).status_code == 422
 
 
 async def test_selectors_are_listed_with_their_parameters(client: httpx.AsyncClient):

@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 
 from kshot.arrays import Candidates, Feature, Float32s, Float64s, Floats, Int64s, Moments, Signal
 from kshot.errors import InvalidInput
+from kshot.index.answer_scores import ANSWER_FIELDS
 from kshot.index.columns import MISSING
 from kshot.index.snapshot import Eligible, Snapshot
 from kshot.index.structures import StructureScores
@@ -283,6 +284,11 @@ def _difficulty(snapshot: Snapshot, rows: Int64s, field: str | None) -> Float64s
         return None if snapshot.tokens is None else snapshot.tokens.lengths(rows).astype(np.float64)
     numbers = snapshot.numbers(field)[rows]
     if len(rows) and np.isnan(numbers).all():
+        if field in ANSWER_FIELDS:
+            raise InvalidInput(
+                f"no eligible example was scored for {field!r}, the pool's `difficulty_field`; "
+                "`kshot pool difficulty` and POST /v1/pools/{pool}/difficulty ask the scorer"
+            )
         raise InvalidInput(f"no eligible example has a number in {field!r}, the pool's `difficulty_field`")
     return numbers
 

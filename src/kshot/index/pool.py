@@ -13,6 +13,7 @@ import numpy as np
 from kshot.arrays import Int64s
 from kshot.errors import KshotError
 from kshot.index import segments
+from kshot.index.answer_scores import AnswerScores
 from kshot.index.columns import MISSING, Column, ColumnWriter, flatten
 from kshot.index.dense import DenseIndex, SealedIndex
 from kshot.index.lexical import LexicalCache
@@ -46,12 +47,15 @@ class PoolIndex:
         Reads texts for the lexical index.
     load_output_lengths : callable, optional
         Reads how long outputs are; without it nobody knows.
+    answer_scores : AnswerScores, optional
+        What a model said of the answers; without it nothing is known.
 
     Attributes
     ----------
     snapshot : Snapshot
         The newest one published. Version 0 stands for everything that is known before the change log was
         applied as a whole.
+    answer_scores : AnswerScores
     dropped_segments : list of str
         Segments that were corrupt and have been removed; `missing` reports their examples.
     """
@@ -62,12 +66,14 @@ class PoolIndex:
         label_field: str | None,
         load_texts: LoadTexts,
         load_output_lengths: LoadLengths = lambda seqs: [None] * len(seqs),
+        answer_scores: AnswerScores | None = None,
     ) -> None:
         self._folder = folder
         self._label_field = label_field
         self._lexical = LexicalCache(load_texts)
         self._structures = StructureCaches(load_texts)
         self._output_lengths = OutputLengths(load_output_lengths)
+        self.answer_scores = answer_scores or AnswerScores()
         self._base: SealedIndex | None
         self._token_base: TokenBase | None
         self.snapshot: Snapshot
@@ -275,6 +281,7 @@ class PoolIndex:
             structure_caches=self._structures,
             token_frequencies=TokenFrequencies(self._token_ids(), table.live),
             output_lengths=self._output_lengths,
+            answer_scores=self.answer_scores,
         )
 
 

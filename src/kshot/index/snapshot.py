@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kshot.arrays import Bools, Float32s, Float64s, Int64s, Moments
+from kshot.index.answer_scores import ANSWER_FIELDS, AnswerScores
 from kshot.index.columns import MISSING, Column
 from kshot.index.dense import DenseIndex
 from kshot.index.filtering import bitmap, fields_of
@@ -187,6 +188,7 @@ class Snapshot:
     structure_caches: StructureCaches
     token_frequencies: TokenFrequencies
     output_lengths: OutputLengths
+    answer_scores: AnswerScores
     approved_rows: Int64s = field(init=False)
     repeats: Repeats = field(init=False)
     _filters: _Filters = field(default_factory=_Filters, init=False)
@@ -230,8 +232,14 @@ class Snapshot:
     def numbers(self, name: str) -> Float64s:
         """Return the number that every row has in a field, NaN where it has none; read once.
 
-        The field `OUTPUT_LENGTH` stands for the characters of the outputs.
+        The field `OUTPUT_LENGTH` stands for the characters of the outputs, `ANSWER_FIELDS` for what a model
+        said of them: read again once it has said more.
         """
+        if name in ANSWER_FIELDS:
+            key = f"{name} {self.answer_scores.generation}"
+            if key not in self._field_to_numbers:
+                self._field_to_numbers[key] = self.answer_scores.of(name, self.seqs, self.live)
+            return self._field_to_numbers[key]
         found = self._field_to_numbers.get(name)
         if found is None and name == OUTPUT_LENGTH:
             found = self._field_to_numbers[name] = self.output_lengths.of(self.seqs, self.live)

@@ -124,12 +124,17 @@ class PoolSettings(Request):
         " if it is text with at most 500 distinct values",
     )
     difficulty_field: (
-        Annotated[str, Field(pattern=r"^(output_length|metadata\.[^\s]+)$", max_length=256)] | None
+        Annotated[
+            str,
+            Field(pattern=r"^(output_length|answer_nll|answer_perplexity|metadata\.[^\s]+)$", max_length=256),
+        ]
+        | None
     ) = Field(
         default=None,
-        description="number by which `easy_to_hard` sorts and `cds` makes levels: `metadata.<name>`, or "
-        "`output_length`, the characters of the outputs; default: the length of the demonstration, and for "
-        "`cds` of its inputs",
+        description="number by which `easy_to_hard` sorts and `cds` makes levels: `metadata.<name>`; "
+        "`output_length`, the characters of the outputs; `answer_nll` or `answer_perplexity`, what the "
+        "scorer said of them in a job of kind `difficulty`; default: the length of the demonstration, and "
+        "for `cds` of its inputs",
     )
     select: SelectDefaults = SelectDefaults()
     store_queries: Literal["full", "none"] = "full"

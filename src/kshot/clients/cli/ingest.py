@@ -18,7 +18,9 @@ from rich.progress import (
 from kshot.clients.cli import output
 from kshot.clients.cli.session import DataOption, JsonOption, Session, UrlOption
 from kshot.clients.cli.sources import Columns, Format, count_lines, format_of, read_lines
+from kshot.clients.sdk.client import Client
 from kshot.schemas.examples import UpsertReply
+from kshot.schemas.operations import JobInfo
 
 _SHOWN = 20
 
@@ -143,3 +145,13 @@ def report(reply: UpsertReply, pool: str, *, as_json: bool) -> None:
         output.note("the rows are stored; they can be selected once the index has caught up")
     if reply.rejected:
         raise typer.Exit(1)
+
+
+def finished_job(client: Client, job_id: str, what: str) -> JobInfo:
+    """Wait for the end of a job; whoever stops waiting stops the job."""
+    with with_progress(what, None) as advance:
+        try:
+            return client.wait_job(job_id, on_progress=lambda job: advance(job.done, job.total))
+        except KeyboardInterrupt:
+            client.cancel_job(job_id)
+            raise

@@ -11,6 +11,7 @@ from typer.core import TyperGroup
 from kshot import __version__
 from kshot.clients.cli import (
     demo,
+    difficulty,
     doctor,
     gaps,
     ingest,
@@ -115,6 +116,7 @@ def common(
 serve.register(app)
 demo.register(app)
 tune.register(pools.app)
+difficulty.register(pools.app)
 app.add_typer(pools.app, name="pool")
 gaps.register(pools.app)
 app.add_typer(plans.app, name="plan")

@@ -5,10 +5,8 @@ from typing import Annotated
 import typer
 
 from kshot.clients.cli import output
-from kshot.clients.cli.ingest import with_progress
+from kshot.clients.cli.ingest import finished_job
 from kshot.clients.cli.session import DataOption, JsonOption, Session, UrlOption
-from kshot.clients.sdk.client import Client
-from kshot.schemas.operations import JobInfo
 from kshot.schemas.tuning import Estimate, TunedRelevance, TuneResult
 
 _SHOWN = 10
@@ -55,27 +53,17 @@ def tune(
     session = Session.of(context, url, data, as_json=as_json)
     with session.client() as client:
         started = client.tune_pool(name, apply=apply, queries=queries, k=k, layers=layer or None, seed=seed)
-        job = _finished(client, started.id, f"tuning {name}")
+        job = finished_job(client, started.id, f"tuning {name}")
         if job.result is None:
             output.fail(f"job {job.id} was cancelled")
             raise typer.Exit(1)
         result = TuneResult.model_validate(job.result)
         if result.job_id is not None:
-            _finished(client, result.job_id, f"embedding {name} again")
+            finished_job(client, result.job_id, f"embedding {name} again")
     if session.json:
         output.print_json(result)
     else:
         _print(result)
-
-
-def _finished(client: Client, job_id: str, what: str) -> JobInfo:
-    """Wait for the end of a job; whoever stops waiting stops the job."""
-    with with_progress(what, None) as advance:
-        try:
-            return client.wait_job(job_id, on_progress=lambda job: advance(job.done, job.total))
-        except KeyboardInterrupt:
-            client.cancel_job(job_id)
-            raise
 
 
 def _print(result: TuneResult) -> None:

@@ -103,6 +103,7 @@ class Client:
     pool_stats = _call(pools.pool_stats)
     gaps = _pages(pools.gaps)
     tune_pool = _call(pools.tune_pool)
+    measure_difficulty = _call(pools.measure_difficulty)
 
     upsert = _steps(steps.upsert)
     upsert_ndjson = _steps(steps.upsert_ndjson)

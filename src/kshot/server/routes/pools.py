@@ -12,7 +12,9 @@ from kshot.errors import (
     MissingDependency,
     PoolExists,
     PoolNotFound,
+    ScorerUnavailable,
 )
+from kshot.schemas.difficulty import DifficultyRequest
 from kshot.schemas.operations import JobInfo
 from kshot.schemas.pools import PoolCreate, PoolInfo, PoolList, PoolPatch, PoolStats
 from kshot.schemas.tuning import TuneRequest
@@ -103,7 +105,26 @@ async def tune_pool(pool: str, request: Request) -> Response:
     async def work() -> Response:
         return reply(await services(request).tuning.start(pool, body), status=202)
 
-    response = await once(services(request).idempotency, request, work)
+    return _with_location(await once(services(request).idempotency, request, work))
+
+
+@router.post(
+    "/{pool}/difficulty",
+    status_code=202,
+    response_model=JobInfo,
+    **contract(body=DifficultyRequest, problems=(PoolNotFound, ScorerUnavailable, IdempotencyConflict)),
+)
+async def measure_difficulty(pool: str, request: Request) -> Response:
+    """Start a job that asks the scorer how likely the answer of every example is, given its question."""
+    body = await read_model(request, DifficultyRequest)
+
+    async def work() -> Response:
+        return reply(await services(request).difficulty.start(pool, body), status=202)
+
+    return _with_location(await once(services(request).idempotency, request, work))
+
+
+def _with_location(response: Response) -> Response:
     job = JobInfo.model_validate_json(bytes(response.body))
     response.headers["Location"] = f"/v1/jobs/{job.id}"
     return response

@@ -6,8 +6,9 @@ from typing import Any
 
 import numpy as np
 
-from kshot.arrays import Int64s
+from kshot.arrays import Float64s, Int64s
 from kshot.formatting import Turn, content_text
+from kshot.index.answer_scores import ANSWER_FIELDS
 from kshot.index.columns import MISSING, as_number, flatten
 from kshot.index.output_lengths import OUTPUT_LENGTH
 from kshot.index.snapshot import Snapshot
@@ -16,6 +17,8 @@ from kshot.schemas.pools import OrderName, PackingName
 from kshot.schemas.selections import Demonstration, RandomOrder, RenderedTurn, SetStatistics
 from kshot.selectors import PromptOrder, pack, prompt_order
 from kshot.server.services.runtime import PoolRuntime
+
+_SHOWN_LABELS = 500
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,7 +107,7 @@ def ordered(
     if name is PromptOrder.LABEL_INTERLEAVED:
         labels = _label_codes(snapshot, np.array([one.row for one in picks], np.int64))
     elif name is PromptOrder.EASY_TO_HARD:
-        difficulty = _difficulty(runtime.settings.difficulty_field, picks)
+        difficulty = _difficulty(snapshot, runtime.settings.difficulty_field, picks)
         lengths = np.array([one.tokens for one in picks], np.int64)
     elif name is PromptOrder.RANDOM:
         own_seed = order.seed if isinstance(order, RandomOrder) else seed
@@ -153,6 +156,13 @@ def statistics(snapshot: Snapshot, chosen: Sequence[Chosen]) -> SetStatistics:
     return SetStatistics(mean_pairwise=mean_pairwise, labels=labels)
 
 
+def shown_labels(snapshot: Snapshot) -> list[str]:
+    """Return the most frequent labels of the pool, in alphabetical order, as instructions name them."""
+    column = snapshot.field_to_column.get("label")
+    labels = [] if column is None else [str(label) for label in column.counts(snapshot.live)]
+    return sorted(labels[:_SHOWN_LABELS])
+
+
 def label_of(snapshot: Snapshot, row: int) -> str | None:
     """Return a row's label."""
     column = snapshot.field_to_column.get("label")
@@ -166,10 +176,13 @@ def _label_codes(snapshot: Snapshot, rows: Int64s) -> Int64s:
     return np.full(len(rows), MISSING, np.int64) if column is None else column.codes[rows].astype(np.int64)
 
 
-def _difficulty(field: str | None, picks: Sequence[Chosen]) -> "np.ndarray[tuple[int, ...], Any] | None":
-    """Read difficulties from the metadata; None unless every pick has a number there."""
+def _difficulty(snapshot: Snapshot, field: str | None, picks: Sequence[Chosen]) -> Float64s | None:
+    """Read the difficulties; None unless every pick has one."""
     if field is None:
         return None
+    if field in ANSWER_FIELDS:
+        found = snapshot.numbers(field)[[one.row for one in picks]]
+        return None if np.isnan(found).any() else found
     if field == OUTPUT_LENGTH:
         return np.array([len(content_text(one.example.outputs)) for one in picks], np.float64)
     values = [_number(one.example.metadata, field) for one in picks]

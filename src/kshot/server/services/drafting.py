@@ -25,7 +25,6 @@ from kshot.server.services.runtime import PoolRuntime
 
 MDL_ORDER = "mdl"
 """The prompt order that the scorer chooses."""
-_SHOWN_LABELS = 500
 
 
 @dataclass(frozen=True, slots=True)
@@ -301,11 +300,9 @@ def _frame(runtime: PoolRuntime, snapshot: Snapshot, request: SelectRequest) -> 
     templates = runtime.templates
     if templates.is_default:
         return None
-    column = snapshot.field_to_column.get("label")
-    labels = [] if column is None else [str(label) for label in column.counts(snapshot.live)][:_SHOWN_LABELS]
     query = None if request.inputs is None else templates.query(request.inputs)
     return Frame(
-        system=templates.system(runtime.record.name, sorted(labels)),
+        system=templates.system(runtime.record.name, assembly.shown_labels(snapshot)),
         separator=templates.separator,
         query_input=None if query is None else query.input,
         query_text=None if query is None else query.text,

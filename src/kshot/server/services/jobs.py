@@ -26,6 +26,7 @@ log = get_logger(__name__)
 REEMBED = "reembed"
 TUNE = "tune"
 PLAN = "plan"
+DIFFICULTY = "difficulty"
 SWITCHING = "switching"
 """The phase in which a job can no longer be cancelled."""
 _PAUSE_S = 5.0

@@ -136,7 +136,7 @@ class PoolRegistry:
         shutil.rmtree(self._pools_dir / str(pool_id), ignore_errors=True)
 
     def remove_stale_files(self, pool_id: int) -> None:
-        """Delete what earlier or abandoned features of a pool left on disk.
+        """Delete what earlier or abandoned features of a pool left on disk; what its answers got stays.
 
         Not while something builds features for the pool. Requests that still hold a replaced runtime keep its
         mapped files.
@@ -145,7 +145,7 @@ class PoolRegistry:
         if runtime is None or not runtime.folder.parent.is_dir():
             return
         for path in runtime.folder.parent.iterdir():
-            if path != runtime.folder:
+            if path != runtime.folder and path.is_dir():
                 shutil.rmtree(path, ignore_errors=True)
 
     def remove_orphaned_files(self) -> None:

@@ -12,6 +12,7 @@ from kshot.clients.embedders.online import OnlineEncoder
 from kshot.clients.tokenizers import Tokenizer, build_tokenizer
 from kshot.errors import EmbedderMismatch
 from kshot.formatting import content_text
+from kshot.index.answer_scores import FILE_NAME, AnswerScores
 from kshot.index.pool import PoolIndex
 from kshot.index.sealing import load_base
 from kshot.index.store import Store
@@ -63,6 +64,8 @@ class PoolRuntime:
             settings.label_field,
             _loader(store, record.id, lambda one: templates.embed_text(one.inputs), gone=""),
             _loader(store, record.id, lambda one: len(content_text(one.outputs)), gone=None),
+            # Beside the features: another embedder changes nothing about the answers.
+            AnswerScores(folder.parent / FILE_NAME),
         )
         if index.dropped_segments:
             log.warning("segments_dropped", pool=record.name, segments=index.dropped_segments)

@@ -4,6 +4,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from kshot.clients.sdk.calls.base import Call, Pages, encode, listed, page_params, path_of, present, reader
+from kshot.schemas.difficulty import Measure
 from kshot.schemas.gaps import Gap, GapList
 from kshot.schemas.operations import JobInfo
 from kshot.schemas.pools import PoolInfo, PoolList, PoolStats
@@ -167,6 +168,40 @@ def tune_pool(
         method="POST",
         path=path_of("pools", pool, "tune"),
         body=encode(body),
+        creates=True,
+        read=reader(JobInfo),
+    )
+
+
+def measure_difficulty(pool: str, *, measure: Measure | None = None, apply: bool = False) -> Call[JobInfo]:
+    """Start a job that asks the server's scorer how likely the answer of every example is.
+
+    The model is given the question alone, as the pool's prompt template writes it. ``wait_job`` waits for the
+    end; the job's ``result`` is a `kshot.schemas.difficulty.DifficultyResult`. ``cds`` and the prompt order
+    ``easy_to_hard`` go by the numbers where the pool's ``difficulty_field`` says so. Examples that are known
+    already are not asked about again: run it after new ones have come.
+
+    Parameters
+    ----------
+    pool : str
+    measure : str, optional
+        ``answer_nll``, minus the log-probability of the whole answer, or ``answer_perplexity``, the
+        exponential of that per token. Default ``answer_nll``. Both are computed.
+    apply : bool
+        Make it the pool's ``difficulty_field`` at the end.
+
+    Raises
+    ------
+    PoolNotFound
+    ScorerUnavailable
+        The server has no scorer, or it is refused.
+    InvalidInput
+        No example has outputs.
+    """
+    return Call(
+        method="POST",
+        path=path_of("pools", pool, "difficulty"),
+        body=encode(present(apply=apply, measure=measure)),
         creates=True,
         read=reader(JobInfo),
     )
