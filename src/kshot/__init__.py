@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from kshot import errors, selectors
     from kshot.clients.sdk.async_client import AsyncClient
     from kshot.clients.sdk.client import Client
+    from kshot.clients.sdk.decision import Decision
     from kshot.clients.sdk.local import LocalClient
     from kshot.clients.sdk.selection import Selection
     from kshot.errors import KshotError
@@ -22,6 +23,7 @@ __version__ = "0.1.0"
 __all__ = [
     "AsyncClient",
     "Client",
+    "Decision",
     "ExampleIn",
     "KshotError",
     "LocalClient",
@@ -35,6 +37,7 @@ __all__ = [
 _NAME_TO_MODULE = {
     "AsyncClient": "kshot.clients.sdk.async_client",
     "Client": "kshot.clients.sdk.client",
+    "Decision": "kshot.clients.sdk.decision",
     "ExampleIn": "kshot.schemas.examples",
     "KshotError": "kshot.errors",
     "LocalClient": "kshot.clients.sdk.local",

@@ -7,7 +7,16 @@ from typing import Any
 import numpy as np
 import pytest
 
-from kshot.clients.sdk.calls import examples, operations, pools, scoring, selections
+from kshot.clients.sdk.calls import (
+    examples,
+    operations,
+    outcomes,
+    policies,
+    pools,
+    prompts,
+    scoring,
+    selections,
+)
 from kshot.clients.sdk.calls.base import Call, encode, path_of
 from kshot.clients.sdk.selection import Selection
 from kshot.errors import InvalidInput, PoolNotFound
@@ -48,6 +57,36 @@ def body_of(call: Call[Any]) -> Any:
         (selections.selectors(), "GET", "/v1/selectors"),
         (scoring.score("c", ["a"]), "POST", "/v1/score"),
         (scoring.scorer(), "GET", "/v1/scorer"),
+        (prompts.create_prompt("p", "x"), "POST", "/v1/prompts"),
+        (prompts.add_prompt_version("p", "x"), "POST", "/v1/prompts/p/versions"),
+        (prompts.get_prompt("p"), "GET", "/v1/prompts/p/versions/latest"),
+        (prompts.get_prompt("p", 3), "GET", "/v1/prompts/p/versions/3"),
+        (prompts.list_prompts().page(None), "GET", "/v1/prompts"),
+        (prompts.list_prompt_versions("p").page(None), "GET", "/v1/prompts/p/versions"),
+        (prompts.label_prompt("p", "production", 2), "PUT", "/v1/prompts/p/labels/production"),
+        (prompts.delete_prompt("p"), "DELETE", "/v1/prompts/p"),
+        (prompts.render_prompt("p"), "POST", "/v1/prompts/p/render"),
+        (policies.algorithms(), "GET", "/v1/algorithms"),
+        (policies.create_policy("p", ["a"]), "POST", "/v1/policies"),
+        (policies.get_policy("p"), "GET", "/v1/policies/p"),
+        (policies.list_policies().page(None), "GET", "/v1/policies"),
+        (policies.update_policy("p", mode="frozen"), "PATCH", "/v1/policies/p"),
+        (policies.delete_policy("p"), "DELETE", "/v1/policies/p"),
+        (policies.add_variant("p", "b"), "POST", "/v1/policies/p/variants"),
+        (policies.update_variant("p", "b", status="paused"), "PATCH", "/v1/policies/p/variants/b"),
+        (policies.decide("p", "q"), "POST", "/v1/policies/p/decide"),
+        (policies.get_decision("d"), "GET", "/v1/decisions/d"),
+        (policies.activate("d"), "POST", "/v1/decisions/d/activate"),
+        (policies.cancel_decision("d"), "POST", "/v1/decisions/d/cancel"),
+        (policies.report_served("d", "a"), "POST", "/v1/decisions/d/served"),
+        (policies.delete_decisions("s"), "POST", "/v1/decisions:delete"),
+        (policies.policy_report("p"), "GET", "/v1/policies/p/report"),
+        (policies.evaluate_policy("p"), "POST", "/v1/policies/p/evaluate"),
+        (outcomes.feedback(1.0, decision_id="d"), "POST", "/v1/feedback"),
+        (outcomes.feedback_batch([]), "POST", "/v1/feedback:batch"),
+        (outcomes.declare_metric("m"), "POST", "/v1/metrics"),
+        (outcomes.list_metrics().page(None), "GET", "/v1/metrics"),
+        (outcomes.utilities("a").page(None), "GET", "/v1/pools/a/utilities"),
         (operations.get_job("j"), "GET", "/v1/jobs/j"),
         (operations.list_jobs().page(None), "GET", "/v1/jobs"),
         (operations.cancel_job("j"), "DELETE", "/v1/jobs/j"),

@@ -8,10 +8,21 @@ from typing import Concatenate, ParamSpec, Self, TypeVar, cast
 import httpx
 
 from kshot.clients.sdk import annotation_steps, plan_steps, steps
-from kshot.clients.sdk.calls import examples, operations, plans, pools, scoring, selections
+from kshot.clients.sdk.calls import (
+    examples,
+    operations,
+    outcomes,
+    plans,
+    policies,
+    pools,
+    prompts,
+    scoring,
+    selections,
+)
 from kshot.clients.sdk.calls.base import Call, Pages
 from kshot.clients.sdk.config import Target
 from kshot.clients.sdk.fallback import Fallback, checked
+from kshot.clients.sdk.feedback_queue import FeedbackQueue, reporting_to
 from kshot.clients.sdk.flow import Conduct, Flow, Send, Sleep, Steps, flatten, perform
 from kshot.clients.sdk.methods import presented_as
 from kshot.clients.sdk.problems import unreachable
@@ -24,7 +35,8 @@ T = TypeVar("T")
 def _call(operation: Callable[P, Call[T]]) -> Callable[Concatenate["Client", P], T]:
     @presented_as(operation)
     def method(self: "Client", /, *args: P.args, **kwargs: P.kwargs) -> T:
-        return self._drive(perform(operation(*args, **kwargs), self._conduct))
+        result = self._drive(perform(operation(*args, **kwargs), self._conduct))
+        return reporting_to(self._feedback_queue, result)
 
     return method
 
@@ -94,6 +106,9 @@ class Client:
             transport=transport,
             trust_env=self._target.may_use_proxy,
         )
+        self._feedback_queue = FeedbackQueue(
+            lambda items: self._drive(perform(outcomes.feedback_batch(items), self._conduct))
+        )
 
     create_pool = _steps(steps.create_pool)
     get_pool = _call(pools.get_pool)
@@ -131,6 +146,38 @@ class Client:
     planners = _call(plans.planners)
     import_answers = _steps(annotation_steps.import_answers)
 
+    create_prompt = _call(prompts.create_prompt)
+    add_prompt_version = _call(prompts.add_prompt_version)
+    get_prompt = _call(prompts.get_prompt)
+    list_prompts = _pages(prompts.list_prompts)
+    list_prompt_versions = _pages(prompts.list_prompt_versions)
+    label_prompt = _call(prompts.label_prompt)
+    delete_prompt = _call(prompts.delete_prompt)
+    render_prompt = _call(prompts.render_prompt)
+
+    algorithms = _call(policies.algorithms)
+    create_policy = _call(policies.create_policy)
+    get_policy = _call(policies.get_policy)
+    list_policies = _pages(policies.list_policies)
+    update_policy = _call(policies.update_policy)
+    delete_policy = _call(policies.delete_policy)
+    add_variant = _call(policies.add_variant)
+    update_variant = _call(policies.update_variant)
+    decide = _call(policies.decide)
+    get_decision = _call(policies.get_decision)
+    activate = _call(policies.activate)
+    cancel_decision = _call(policies.cancel_decision)
+    report_served = _call(policies.report_served)
+    delete_decisions = _call(policies.delete_decisions)
+    policy_report = _call(policies.policy_report)
+    evaluate_policy = _call(policies.evaluate_policy)
+
+    feedback = _call(outcomes.feedback)
+    feedback_batch = _call(outcomes.feedback_batch)
+    declare_metric = _call(outcomes.declare_metric)
+    list_metrics = _pages(outcomes.list_metrics)
+    utilities = _pages(outcomes.utilities)
+
     score = _call(scoring.score)
     scorer = _call(scoring.scorer)
 
@@ -141,8 +188,16 @@ class Client:
     version = _call(operations.version)
     ready = _call(operations.ready)
 
+    def flush_feedback(self, timeout_s: float | None = None) -> bool:
+        """Wait until all feedback given in the background is delivered; False if that takes longer."""
+        return self._feedback_queue.flush(timeout_s)
+
     def close(self) -> None:
-        """Give back the connections; a closed client cannot be used again."""
+        """Deliver feedback that waits, for a few seconds, and give back the connections.
+
+        A closed client cannot be used again.
+        """
+        self._feedback_queue.close()
         self._http.close()
 
     def __enter__(self) -> Self:

@@ -1,9 +1,10 @@
 """The answer of ``select`` as an object that becomes a prompt."""
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from typing import Any, Literal, NotRequired, TypedDict, overload
 
+from kshot.clients.sdk.outbox import FeedbackSink, outcome_item, sent
 from kshot.errors import InvalidParameter
 from kshot.formatting import Prompt, QueryTurn, Style, Turn
 from kshot.records import Content
@@ -36,6 +37,7 @@ class Selection:
     reply: SelectionReply
     query: Content | None = None
     is_fallback: bool = False
+    _sink: FeedbackSink | None = field(default=None, compare=False)
 
     def __iter__(self) -> Iterator[Demonstration]:
         return iter(self.reply.demonstrations)
@@ -95,6 +97,58 @@ class Selection:
     def explain(self) -> Explanation | None:
         """Why these; only when asked for with ``explain=True``."""
         return self.reply.explain
+
+    def feedback(
+        self,
+        value: float | None = None,
+        metric: str | None = None,
+        *,
+        demonstration: Content | None = None,
+        kind: str = "reward",
+        source: str | None = None,
+        weight: float = 1.0,
+        tags: Mapping[str, Any] | None = None,
+    ) -> None:
+        """Say how it went, and go on: the client delivers it in the background, once, and retries.
+
+        Of a fallback nothing is sent, as no server knows it.
+
+        Parameters
+        ----------
+        value : float or bool, optional
+            In the metric's own unit.
+        metric : str, optional
+            Default: ``reward``, a number from 0 to 1.
+        demonstration : str or dict, optional
+            The output that would have been right: with the query it becomes a draft example of the pool.
+        kind : "reward", "correct" or "retract"
+            Whether this is one more value, replaces all earlier ones, or takes them back.
+        source : str, optional
+            Who says so.
+        weight : float
+            How much it is trusted, 0 to 8.
+        tags : dict, optional
+
+        Raises
+        ------
+        InvalidInput
+            It cannot be written as JSON, or the selection was made without a client.
+        Overloaded
+            100,000 outcomes wait already.
+        """
+        if self.selection_id is None:
+            return
+        item = outcome_item(
+            {"selection_id": self.selection_id},
+            value,
+            metric,
+            demonstration=demonstration,
+            kind=kind,
+            source=source,
+            weight=weight,
+            tags=tags,
+        )
+        sent(self._sink, item)
 
     def text(self, query: Content | None = None) -> str:
         r"""Return the prompt as one text.

@@ -1,0 +1,185 @@
+"""Sends what waits in an outbox: a thread for the synchronous client, a task for the asynchronous one."""
+
+import asyncio
+import contextlib
+import logging
+import threading
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import replace
+from typing import Any, TypeVar, cast
+
+from kshot.clients.sdk.decision import Decision
+from kshot.clients.sdk.flow import FIRST_PAUSE_S, LONGEST_PAUSE_S
+from kshot.clients.sdk.outbox import FeedbackSink, Outbox, undelivered
+from kshot.clients.sdk.selection import Selection
+from kshot.errors import KshotError
+from kshot.schemas.feedback import FeedbackBatchReply
+
+T = TypeVar("T")
+logger = logging.getLogger(__name__)
+GATHER_S = 0.05
+"""How long outcomes are gathered before they are sent together."""
+CLOSE_S = 5.0
+"""How long closing a client waits for what is not sent yet."""
+
+
+def reporting_to(sink: FeedbackSink, result: T) -> T:
+    """Let decisions and selections send their feedback to a queue; anything else is returned as it is."""
+    if isinstance(result, Decision | Selection):
+        return cast("T", replace(result, _sink=sink))
+    if isinstance(result, list) and any(isinstance(one, Selection) for one in result):
+        return cast("T", [reporting_to(sink, one) for one in result])
+    return result
+
+
+class _Delivery:
+    """What both queues do with an answer."""
+
+    def __init__(self) -> None:
+        self.outbox = Outbox()
+        self.refused = 0
+        self.pause_s = FIRST_PAUSE_S
+
+    def delivered(self, sent: Sequence[Mapping[str, Any]], reply: FeedbackBatchReply) -> None:
+        """Forget what the server has; what it refused would be refused again."""
+        self.outbox.drop(len(sent))
+        self.pause_s = FIRST_PAUSE_S
+        self.refused += len(reply.refused)
+        for item in reply.refused:
+            logger.warning("feedback refused: %s", item.code)
+
+    def failed(self, error: KshotError) -> float:
+        """Keep everything, and return how long to wait before the next attempt, in seconds."""
+        logger.warning("feedback waits: %s", error.code)
+        pause_s, self.pause_s = self.pause_s, min(2 * self.pause_s, LONGEST_PAUSE_S)
+        return pause_s
+
+    def closed(self) -> None:
+        """Say what is lost."""
+        if left := self.outbox.first(len(self.outbox)):
+            logger.error("%s", undelivered(left))
+
+
+class FeedbackQueue(_Delivery):
+    """Delivers in the background, from a thread that starts with the first outcome.
+
+    Parameters
+    ----------
+    send : callable
+        Posts a batch and returns the answer; raises `KshotError` if there is none.
+    """
+
+    def __init__(self, send: Callable[[Sequence[Mapping[str, Any]]], FeedbackBatchReply]) -> None:
+        super().__init__()
+        self._send = send
+        self._condition = threading.Condition()
+        self._closing = False
+        self._idle = True
+        self._ended = False
+        self._thread: threading.Thread | None = None
+
+    def add(self, item: Mapping[str, Any]) -> None:
+        """Take an outcome in and return at once; `Overloaded` if far too many wait."""
+        self.outbox.add(item)
+        with self._condition:
+            self._idle = False
+            if self._thread is None:
+                self._thread = threading.Thread(target=self._run, name="kshot-feedback", daemon=True)
+                self._thread.start()
+            self._condition.notify_all()
+
+    def flush(self, timeout_s: float | None = None) -> bool:
+        """Wait until nothing waits any more; False if that took longer than ``timeout_s``."""
+        with self._condition:
+            self._condition.wait_for(lambda: self._idle or self._ended, timeout_s)
+            return not len(self.outbox)
+
+    def close(self, timeout_s: float = CLOSE_S) -> None:
+        """Deliver what waits, for so long, and stop."""
+        self.flush(timeout_s)
+        with self._condition:
+            self._closing = True
+            self._condition.notify_all()
+        if self._thread is not None:
+            self._thread.join(timeout_s)
+        self.closed()
+
+    def _run(self) -> None:
+        try:
+            self._deliver()
+        finally:
+            with self._condition:
+                self._ended = True
+                self._condition.notify_all()
+
+    def _deliver(self) -> None:
+        while True:
+            with self._condition:
+                self._idle = not len(self.outbox)
+                self._condition.notify_all()
+                self._condition.wait_for(lambda: self._closing or len(self.outbox))
+                if self._closing:
+                    return
+                self._idle = False
+                self._condition.wait_for(lambda: self._closing, GATHER_S)
+            batch = self.outbox.first()
+            try:
+                reply = self._send(batch)
+            except KshotError as error:
+                pause_s = self.failed(error)
+                with self._condition:
+                    self._condition.wait_for(lambda: self._closing, pause_s)
+            else:
+                self.delivered(batch, reply)
+
+
+class AsyncFeedbackQueue(_Delivery):
+    """Delivers in the background, from a task of the event loop that the first outcome is given in."""
+
+    def __init__(self, send: Callable[[Sequence[Mapping[str, Any]]], Awaitable[FeedbackBatchReply]]) -> None:
+        super().__init__()
+        self._send = send
+        self._news = asyncio.Event()
+        self._idle = asyncio.Event()
+        self._idle.set()
+        self._task: asyncio.Task[None] | None = None
+
+    def add(self, item: Mapping[str, Any]) -> None:
+        """Take an outcome in and return at once; call it within the client's event loop."""
+        self.outbox.add(item)
+        self._idle.clear()
+        self._news.set()
+        if self._task is None:
+            self._task = asyncio.get_running_loop().create_task(self._run(), name="kshot-feedback")
+
+    async def flush(self, timeout_s: float | None = None) -> bool:
+        """Wait until nothing waits any more; False if that took longer than ``timeout_s``."""
+        try:
+            await asyncio.wait_for(self._idle.wait(), timeout_s)
+        except TimeoutError:
+            return False
+        return True
+
+    async def close(self, timeout_s: float = CLOSE_S) -> None:
+        """Deliver what waits, for so long, and stop."""
+        await self.flush(timeout_s)
+        if self._task is not None:
+            self._task.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._task
+        self.closed()
+
+    async def _run(self) -> None:
+        while True:
+            if not len(self.outbox):
+                self._idle.set()
+                self._news.clear()
+                await self._news.wait()
+            await asyncio.sleep(GATHER_S)
+            batch = self.outbox.first()
+            try:
+                reply = await self._send(batch)
+            except KshotError as error:
+                await asyncio.sleep(self.failed(error))
+            else:
+                self.delivered(batch, reply)
