@@ -17,6 +17,7 @@ import kshot
 PUBLIC = [
     "AsyncClient",
     "Client",
+    "Decision",
     "ExampleIn",
     "KshotError",
     "LocalClient",
