@@ -74,7 +74,7 @@ class Asked:
     def __init__(self, served: Served, *, local: bool, tokenizer: Tokenizer) -> None:
         self.recorder = Recorder()
         self._served = served
-        own = _Local(tokenizer) if local else None
+        own = LocalTokenizer(tokenizer) if local else None
         self.scorer = VllmHttpScorer(served.url, transport=self.recorder, audit_share=0.0, tokenizer=own)
 
     async def run(self, workload: Workload, mode: ScoringMode | None) -> tuple[float, int]:
@@ -94,15 +94,19 @@ class Asked:
         return await replay(self._served.client, self.recorder.requests)
 
 
-class _Local:
+class LocalTokenizer:
+    """The model's tokenizer in this process, as scorers want it."""
+
     def __init__(self, tokenizer: Tokenizer) -> None:
         self._tokenizer = tokenizer
 
     def encode(self, text: str, *, add_special_tokens: bool) -> Sequence[int]:
+        """Return token ids."""
         ids: list[int] = self._tokenizer.encode(text, add_special_tokens=add_special_tokens).ids
         return ids
 
     def decode(self, ids: Sequence[int]) -> str:
+        """Return text."""
         return str(self._tokenizer.decode(list(ids), skip_special_tokens=False))
 
 
@@ -124,7 +128,7 @@ def main() -> None:
 
 async def measure(options: argparse.Namespace) -> None:
     """Start servers and print one table per part."""
-    model = _model()
+    model = smollm2()
     tokenizer = Tokenizer.from_file(str(model / "tokenizer.json"))
     prompts = Prompts(tokenizer, DATA)
     assert all(len(tokenizer.encode(label).ids) == 1 for label in LABELS)
@@ -272,7 +276,8 @@ def _seed(number: int) -> int:
     return 1000 * (number + 1)
 
 
-def _model() -> Path:
+def smollm2() -> Path:
+    """Return the folder of the small model, made at its first use on this machine."""
     made = subprocess.run(
         [sys.executable, str(ROOT / "scripts" / "make_smollm2.py")],
         stdout=subprocess.PIPE,

@@ -119,9 +119,10 @@ class Prompts:
         return front + self._cut(self._demonstrations(rng, name), max(left, 1)) + question
 
     def _cut(self, texts: Iterator[str], tokens: int) -> str:
-        ids: list[int] = []
+        text, ids = "", []
         while len(ids) < tokens:
-            ids += self._tokenizer.encode(next(texts), add_special_tokens=False).ids
+            text += "".join(next(texts) for _ in range(8))
+            ids = self._tokenizer.encode(text, add_special_tokens=False).ids
         return str(self._tokenizer.decode(ids[:tokens], skip_special_tokens=False))
 
 
