@@ -35,17 +35,17 @@ demo: install ## Start a server, ingest example tickets, compare two methods, pr
 serve: install ## Run the server on http://127.0.0.1:8080, data in ./kshot-data.
 	$(BIN)/kshot serve
 
-test: install check ## All tests at CI counts: fast, slow, real components. Under 40 minutes.
-	$(BIN)/pytest -n 0 -m "not vllm" -q --hypothesis-profile=ci
+test: install check vllm ## All tests at CI counts: fast, slow, real components, real vLLM. Under 40 minutes.
+	$(BIN)/pytest -n 0 -m "not vllm_offline" -q --hypothesis-profile=ci
 
 test-fast: install ## The fast tier alone, as plain `pytest` runs it.
 	$(BIN)/pytest -q
 
-test-full: install check ## All tests with the full counts of the crash and statistics tests.
-	KSHOT_TEST_FULL=1 $(BIN)/pytest -n 0 -m "not vllm" -q --hypothesis-profile=ci
+test-full: install check vllm ## All tests with the full counts of the crash and statistics tests.
+	KSHOT_TEST_FULL=1 $(BIN)/pytest -n 0 -m "not vllm_offline" -q --hypothesis-profile=ci
 
-test-vllm: vllm ## The tests against a real vLLM on this machine's CPU.
-	$(BIN)/pytest -n 0 -m vllm -q --hypothesis-profile=ci
+test-vllm: vllm ## The tests against a real vLLM on this machine's CPU; prints by how much its answers differ.
+	$(BIN)/pytest -n 0 -m vllm -q -s --hypothesis-profile=ci
 
 check: install ## Formatting, lint, types, layers.
 	$(BIN)/ruff format --check src tests benchmarks

@@ -1,5 +1,7 @@
 """What every scorer over a real model keeps: SmolLM2 by transformers in float32, and by vLLM in bfloat16.
 
+vLLM is a server, or an engine in this process: that one has to be of vLLM's environment.
+
 Tolerances are per token and those that the scorer itself states (`Capabilities.tolerance_nats`).
 """
 
@@ -15,11 +17,10 @@ from kshot.clients.scorers.launcher import VllmServer
 from kshot.clients.scorers.transformers_scorer import TransformersScorer
 from kshot.clients.scorers.vllm_http import VllmHttpScorer
 from kshot.errors import InvalidInput, InvalidParameter, PayloadTooLarge
-from tests.real_models import smollm2, vllm_server
+from tests.real_models import WINDOW, offline_scorer, smollm2, vllm_server
 from tests.test_clients.test_scorers.real import FACTS, PROMPTS, pairs, scored, shuffled
 
 PER_TOKEN = ScoringOptions(per_token=True)
-WINDOW = 2048
 
 
 @pytest.fixture(scope="module")
@@ -35,15 +36,25 @@ def local() -> Iterator[Scorer]:
     asyncio.run(scorer.close())
 
 
+@pytest.fixture(scope="module")
+def offline() -> Iterator[Scorer]:
+    scorer = offline_scorer()
+    yield scorer
+    asyncio.run(scorer.close())
+
+
 @pytest.fixture(
     params=[
         pytest.param("transformers", marks=pytest.mark.component),
         pytest.param("vllm", marks=pytest.mark.vllm),
+        pytest.param("vllm_offline", marks=pytest.mark.vllm_offline),
     ]
 )
 async def scorer(request) -> AsyncIterator[Scorer]:
     if request.param == "transformers":
         yield request.getfixturevalue("local")
+    elif request.param == "vllm_offline":
+        yield request.getfixturevalue("offline")
     else:
         remote = VllmHttpScorer(request.getfixturevalue("server").url)
         yield remote
