@@ -103,13 +103,13 @@ def test_a_wrong_prior_is_overcome(policy):
     z = np.array([0.5, 1.0])
     situation = Situation(("bad", "good"), z, priors={"bad": ArmPrior(0.9, 20.0)})
     overcome = 0
-    for _ in range(20):
+    for _ in range(100):
         # 150 outcomes of an arm of .3 that is believed to be one of .9; the other is one of .5.
         rewards = np.concatenate([rng.random(150) < 0.3, rng.random(150) < 0.5]).astype(float)
         addends = outcomes(["bad"] * 150 + ["good"] * 150, np.tile(z, (300, 1)), rewards)
         choice = policy.choose(policy.fold(policy.init(2), addends), situation)
         overcome += choice.probabilities[1] > 0.5
-    assert overcome >= 19
+    assert overcome >= 95
 
 
 def test_awaited_outcomes_keep_decisions_at_once_from_one_arm():
@@ -124,6 +124,19 @@ def test_awaited_outcomes_keep_decisions_at_once_from_one_arm():
         pending = {**pending, arm: np.concatenate([pending[arm], grid_features(z[None])])}
         served.add(arm)
     assert len(served) == 2
+
+
+@pytest.mark.parametrize("half_life_s", [None, 50.0])
+def test_what_is_awaited_now_counts_and_not_what_was(half_life_s):
+    policy = LinUcb(half_life_s=half_life_s)
+    addends = events(6)
+    state, z = policy.fold(policy.init(4), addends), np.array([0.5, -0.5, 0.25, 1.0])
+    awaited = grid_features(snapped(np.random.default_rng(6).uniform(-1, 1, (30, 4))))
+    situation = Situation(("arm-0", "arm-1"), z, pending={"arm-0": awaited}, now=300.0)
+    for change in (0, 1, 0, 7):
+        awaited[change] += 1000
+        fresh = policy.choose(policy.fold(policy.init(4), addends), situation)
+        assert np.array_equal(policy.choose(state, situation).widths, fresh.widths)
 
 
 def test_outcomes_taken_back_before_they_came_count_as_none():
@@ -245,3 +258,19 @@ def test_a_joint_model_of_too_many_coefficients_is_refused():
     situation = Situation(("a",), np.ones(64), vectors={"a": np.ones(20)})
     with pytest.raises(InvalidParameter, match=r"64 \+ 8 \* 20 = 224 coefficients, allowed 200"):
         policy.choose(policy.init(64), situation)
+
+
+@pytest.mark.parametrize("policy", [policy() for policy in LINEAR], ids=lambda policy: type(policy).__name__)
+def test_price_is_weighed_against_quality_at_each_request(policy):
+    # .8 at a cost of 1, .7 at a tenth of it.
+    addends = outcomes(["dear", "plain"] * 3000, np.ones((6000, 1)), np.tile([0.8, 0.7], 3000))
+    state = policy.fold(policy.init(1), addends)
+    before = state.to_bytes()
+    costs, spent = np.array([1.0, 0.1]), []
+    for price in (0.0, 0.05, 0.1, 0.15, 0.3, 1.0, 10.0):
+        situation = Situation(("dear", "plain"), np.ones(1), penalties=price * costs)
+        spent.append(float(policy.choose(state, situation).probabilities @ costs))
+    assert spent == sorted(spent, reverse=True)
+    assert spent[0] > 0.97
+    assert spent[-1] < 0.13
+    assert state.to_bytes() == before
