@@ -9,7 +9,7 @@ import pytest
 
 from tests.test_server.golden import FOLDER, openapi
 
-HTTP_METHODS = {"get", "post", "patch", "delete"}
+HTTP_METHODS = {"get", "post", "put", "patch", "delete"}
 
 
 @pytest.fixture(scope="module")

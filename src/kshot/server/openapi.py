@@ -14,6 +14,7 @@ from pydantic.json_schema import models_json_schema
 from kshot.errors import InvalidInput, KshotError, PayloadTooLarge, Unauthorized, UnsupportedMediaType
 from kshot.schemas.annotations import AnnotationRequest, AnswerIn
 from kshot.schemas.base import Problem
+from kshot.schemas.difficulty import DifficultyRequest, DifficultyResult
 from kshot.schemas.examples import DeleteRequest, ExampleIn, ExamplePatch, UpsertReply, UpsertRequest
 from kshot.schemas.feedback import Feedback, FeedbackBatch, MetricCreate
 from kshot.schemas.plans import PlanRequest
@@ -43,6 +44,8 @@ _BODIES: tuple[type[BaseModel], ...] = (
     PlanRequest,
     TuneRequest,
     TuneResult,
+    DifficultyRequest,
+    DifficultyResult,
     PairIn,
     ScoreRequest,
     PromptCreate,
