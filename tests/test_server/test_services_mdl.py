@@ -250,6 +250,13 @@ def test_the_whole_way_to_a_completion_server(tmp_path: Path):
         for label in ("yes", "no")
     ]
     facts = chosen["explain"]["diagnostics"]
-    # Both labels are one token each.
+    # Both labels are one token each: one prompt for each organisation, whatever their number.
+    asked = [
+        prompt
+        for body in toy.ledger.bodies
+        for prompt in (body["prompt"] if isinstance(body["prompt"][0], list) else [body["prompt"]])
+        if toy.tokenizer.decode(prompt).endswith("Input: is Paris\nOutput:")
+    ]
+    assert len(asked) == len({tuple(prompt) for prompt in asked}) == facts["organisations"] == 6
     assert facts["entropies"][facts["organisation"]] == pytest.approx(entropy(nats), abs=1e-4)
     assert min(facts["entropies"]) == facts["entropies"][facts["organisation"]]
