@@ -120,7 +120,15 @@ class FourierPolicy:
     __slots__ = ()
 
     def init(self: _Parameters, dimension: int) -> ArmsState:
-        """Return the state before any outcome."""
+        """Return the state before any outcome.
+
+        Raises
+        ------
+        InvalidParameter
+            Contexts have no feature, not even the intercept.
+        """
+        if dimension < 1:
+            raise InvalidParameter(f"contexts have {dimension} features, allowed >= 1")
         return initial(self.components + 1, self.half_life_s, _named(self, dimension))
 
     def fold(self: _Parameters, state: ArmsState, addends: Addends) -> ArmsState:

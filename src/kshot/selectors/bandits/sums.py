@@ -61,6 +61,10 @@ class ArmSums:
             added(self.products, other.products),
         )
 
+    def summary(self) -> ArmSummary:
+        """Return what was seen of the arm."""
+        return summary_of(self.n, self.weight, self.reward, self.square)
+
     def is_empty(self) -> bool:
         """Tell whether nothing is left of the arm's outcomes."""
         scalars = self.n or self.weight or self.reward or self.square
@@ -115,7 +119,7 @@ class SumsState:
 
     def summaries(self) -> Mapping[str, ArmSummary]:
         """Return what was seen of every arm, in the arms' order."""
-        return {arm: _summary(self.arms[arm]) for arm in sorted(self.arms)}
+        return {arm: self.arms[arm].summary() for arm in sorted(self.arms)}
 
     def fold(self, addends: Addends) -> "SumsState":
         """Return the state with some outcomes more.
@@ -216,15 +220,15 @@ def _sums(addends: Addends, rows: Int64s, dimension: int) -> ArmSums:
     )
 
 
-def _summary(sums: ArmSums) -> ArmSummary:
-    weight = sums.weight / (1 << WEIGHT_BITS)
-    if sums.weight <= 0:
-        return ArmSummary(sums.n, weight, None, None)
+def summary_of(n: int, weight: int, reward: int, square: int) -> ArmSummary:
+    """Return what sums over an arm's outcomes say, in whole numbers as `ArmSums` has them."""
+    if weight <= 0:
+        return ArmSummary(n, weight / (1 << WEIGHT_BITS), None, None)
     # In whole numbers, so that a variance is never below 0 and 0 only if all rewards are equal.
-    spread = sums.square * sums.weight - sums.reward * sums.reward
+    spread = square * weight - reward * reward
     return ArmSummary(
-        n=sums.n,
-        weight=weight,
-        mean=sums.reward / (sums.weight << REWARD_BITS),
-        variance=spread / ((sums.weight * sums.weight) << (2 * REWARD_BITS)),
+        n=n,
+        weight=weight / (1 << WEIGHT_BITS),
+        mean=reward / (weight << REWARD_BITS),
+        variance=spread / ((weight * weight) << (2 * REWARD_BITS)),
     )
