@@ -198,6 +198,14 @@ def test_states_of_other_features_do_not_mix(name):
         assert policy.fold(state, log(12)).events == 60
 
 
+def test_a_state_with_contexts_is_none_without():
+    plain, linear = made("epsilon_greedy without context"), made("epsilon_greedy")
+    with pytest.raises(StateCorrupt, match="4 features of contexts, wanted none"):
+        plain.restore(linear.init(D).to_bytes())
+    with pytest.raises(StateCorrupt, match="0 features of contexts, wanted at least 1"):
+        linear.restore(plain.init(D).to_bytes())
+
+
 @every_forgetting_variant
 def test_states_that_forget_otherwise_do_not_mix(name):
     policy = made(name)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy.special import ndtr
 
-from kshot.errors import InvalidParameter, InvalidShape
+from kshot.errors import InvalidInput, InvalidParameter, InvalidShape
 from kshot.selectors.bandits import POLICIES, ArmPrior, Situation, outcomes, snapped
 from kshot.selectors.bandits.decaying import DecayingState
 from kshot.selectors.bandits.epsilon_greedy import EpsilonGreedy
@@ -238,6 +238,12 @@ def test_contexts_of_another_length_are_refused(policy):
         policy().choose(policy().init(3), situation)
 
 
+@pytest.mark.parametrize("policy", LINEAR)
+def test_contexts_have_the_intercept_at_least(policy):
+    with pytest.raises(InvalidParameter, match="0 features, allowed >= 1"):
+        policy().init(0)
+
+
 def test_forgetting_once_by_half():
     # g = .5, z = 1 twice, r = 1 then 0: V = 1 + .5 + 1 = 2.5, theta = .5 / 2.5; V~ = 1 + .25 + 1 = 2.25.
     policy = LinUcb(half_life_s=1.0, prior_reward=0.0)
@@ -247,6 +253,21 @@ def test_forgetting_once_by_half():
     choice = policy.choose(state, Situation(("a",), np.ones(1), now=1.0))
     assert choice.means == pytest.approx([0.2], abs=1e-12)
     assert choice.widths == pytest.approx([0.6], abs=1e-12)
+
+
+@pytest.mark.parametrize(
+    "parts",
+    [
+        {"reward": 1.1},
+        {"reward": np.nan},
+        {"events": -1.0},
+        {"events": np.inf},
+        {"theta": np.array([np.nan])},
+    ],
+)
+def test_a_prior_is_a_reward_that_can_be(parts):
+    with pytest.raises(InvalidInput):
+        ArmPrior(**parts)
 
 
 def test_every_registered_linear_policy_was_looked_at():

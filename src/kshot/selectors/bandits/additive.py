@@ -2,7 +2,7 @@
 
 from typing import Protocol, TypeAlias
 
-from kshot.errors import InvalidInput, StateCorrupt
+from kshot.errors import InvalidInput, InvalidParameter, StateCorrupt
 from kshot.selectors.bandits.addends import Addends
 from kshot.selectors.bandits.decaying import DecayingState
 from kshot.selectors.bandits.sums import SumsState
@@ -67,7 +67,15 @@ class AdditivePolicy:
     __slots__ = ()
 
     def init(self: _Learner, dimension: int) -> ArmsState:
-        """Return the state before any outcome."""
+        """Return the state before any outcome.
+
+        Raises
+        ------
+        InvalidParameter
+            Contexts matter and have no feature, not even the intercept.
+        """
+        if self.contextual and dimension < 1:
+            raise InvalidParameter(f"contexts have {dimension} features, allowed >= 1")
         return initial(dimension if self.contextual else 0, self.half_life_s)
 
     def fold(self, state: ArmsState, addends: Addends) -> ArmsState:
@@ -81,6 +89,9 @@ class AdditivePolicy:
     def restore(self: _Learner, blob: bytes) -> ArmsState:
         """Return the state that ``to_bytes`` gave."""
         state = restored(blob, self.half_life_s)
-        if state.dimension and not self.contextual:
-            raise StateCorrupt("the saved state keeps contexts, wanted one that does not")
+        if bool(state.dimension) is not self.contextual:
+            raise StateCorrupt(
+                f"the saved state keeps {state.dimension} features of contexts, wanted "
+                f"{'at least 1' if self.contextual else 'none'}"
+            )
         return state

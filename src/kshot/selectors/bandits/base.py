@@ -1,12 +1,13 @@
 """The policy contract: which variant to serve for a query, and how outcomes change the answer."""
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, Protocol, TypeVar
 
 from kshot.arrays import Float64s, require_finite, require_shape
-from kshot.errors import InvalidInput
+from kshot.errors import InvalidInput, InvalidParameter
 from kshot.selectors.bandits.addends import Addends
 
 State = TypeVar("State", bound="PolicyState")
@@ -43,6 +44,15 @@ class ArmPrior:
     reward: float = 0.5
     events: float = 0.0
     theta: Float64s | None = None
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.reward <= 1:
+            raise InvalidParameter(f"a prior's reward is {self.reward}, allowed 0 to 1")
+        if not 0 <= self.events < math.inf:
+            raise InvalidParameter(f"a prior is worth {self.events} outcomes, allowed finite and >= 0")
+        if self.theta is not None:
+            require_shape("theta", self.theta, (None,))
+            require_finite("theta", self.theta)
 
 
 @dataclass(frozen=True, slots=True)

@@ -236,5 +236,6 @@ def _summary(sums: DecayedSums) -> ArmSummary:
     weight, reward, square = (float(value) for value in sums.scalars)
     if weight <= 0.0:
         return ArmSummary(sums.n, weight, None, None)
-    mean = reward / weight
+    # Rounding, most of all of what was taken back, must not leave where rewards can be.
+    mean = min(max(reward / weight, 0.0), 1.0)
     return ArmSummary(sums.n, weight, mean, max(0.0, square / weight - mean * mean))

@@ -4,12 +4,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from kshot.arrays import Bools, Float64s
+from kshot.arrays import Bools
 from kshot.selectors.bandits.additive import AdditivePolicy, ArmsState
 from kshot.selectors.bandits.base import ArmPrior, Choice, Situation
+from kshot.selectors.bandits.columns import columns, prior_rewards
 from kshot.selectors.bandits.picking import after_penalties
 from kshot.selectors.bandits.registry import POLICIES
-from kshot.selectors.bandits.ridge import Estimates, ridge_estimates
+from kshot.selectors.bandits.ridge import ridge_estimates
 from kshot.selectors.base import check_parameters, parameter
 
 
@@ -57,7 +58,9 @@ class EpsilonGreedy(AdditivePolicy):
         if self.contextual:
             means, widths = ridge_estimates(state, situation, self.ridge, prior)
         else:
-            means, widths = _plain_estimates(state, situation, prior)
+            known = columns(state, situation).with_priors(situation, prior)
+            means = known.means(prior_rewards(situation, prior.reward))
+            widths = np.zeros(len(means))
         hopeful = np.where(_unknown(state, situation, prior, self.least_outcomes), 1.0, means)
         values = after_penalties(hopeful, situation)
         best = values == values.max()
@@ -77,15 +80,3 @@ def _unknown(state: ArmsState, situation: Situation, prior: ArmPrior, least: int
         for arm in situation.arms
     ]
     return np.array(known) < least
-
-
-def _plain_estimates(state: ArmsState, situation: Situation, prior: ArmPrior) -> Estimates:
-    """Return weighted means without regard to the context; they have no widths."""
-    clock = state.clock(situation.now)
-    means: Float64s = np.empty(len(situation.arms))
-    for place, arm in enumerate(situation.arms):
-        own, view = situation.priors.get(arm, prior), state.view(arm, clock)
-        weight, reward = (0.0, 0.0) if view is None else (view.weight, view.reward)
-        total = weight + own.events
-        means[place] = (reward + own.events * own.reward) / total if total > 0 else own.reward
-    return Estimates(means, np.zeros(len(means)))
