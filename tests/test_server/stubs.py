@@ -358,6 +358,8 @@ class StubServices:
     scoring: StubScoring = field(default_factory=StubScoring)
     jobs: StubJobs = field(default_factory=StubJobs)
     prompts: Any = None
+    policies: Any = None
+    decisions: Any = None
     metrics: Any = None
     feedback: Any = None
     idempotency: StubIdempotency = field(default_factory=StubIdempotency)

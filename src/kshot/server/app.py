@@ -16,11 +16,13 @@ from kshot.server.openapi import document
 from kshot.server.ports import Services
 from kshot.server.routes import (
     annotations,
+    decisions,
     examples,
     feedback,
     health,
     jobs,
     plans,
+    policies,
     pools,
     prompts,
     scoring,
@@ -105,7 +107,9 @@ def create_app(
     # The hot path comes first: routes are tried in order.
     for module in (
         selections,
+        policies,
         feedback,
+        decisions,
         pools,
         examples,
         annotations,

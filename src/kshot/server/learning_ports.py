@@ -2,6 +2,8 @@
 
 from typing import Protocol
 
+from kshot.schemas.base import Deleted
+from kshot.schemas.decisions import DecideRequest, DecisionReply, ServedRequest
 from kshot.schemas.feedback import (
     Feedback,
     FeedbackBatch,
@@ -11,6 +13,14 @@ from kshot.schemas.feedback import (
     MetricInfo,
     MetricList,
     UtilityList,
+)
+from kshot.schemas.policies import (
+    PolicyCreate,
+    PolicyInfo,
+    PolicyList,
+    PolicyPatch,
+    VariantCreate,
+    VariantPatch,
 )
 from kshot.schemas.prompts import (
     LabelMove,
@@ -82,6 +92,66 @@ class MetricService(Protocol):
 
     async def get(self, name: str) -> MetricInfo:
         """Describe a metric; `MetricNotFound` if there is none."""
+        ...
+
+
+class PolicyService(Protocol):
+    """Keeps policies and their variants."""
+
+    async def create(self, request: PolicyCreate) -> PolicyInfo:
+        """Create a policy; `PolicyExists` if the name is taken."""
+        ...
+
+    async def list(self, cursor: str | None, limit: int) -> PolicyList:
+        """Return one page of policies."""
+        ...
+
+    async def get(self, name: str) -> PolicyInfo:
+        """Describe a policy; `PolicyNotFound` if there is none."""
+        ...
+
+    async def patch(self, name: str, request: PolicyPatch) -> PolicyInfo:
+        """Change the fields in ``request.model_fields_set``; an explicit null clears one."""
+        ...
+
+    async def delete(self, name: str) -> None:
+        """Remove a policy with its decisions."""
+        ...
+
+    async def add_variant(self, name: str, request: VariantCreate) -> PolicyInfo:
+        """Add a variant; `Conflict` if the policy has one of that name."""
+        ...
+
+    async def patch_variant(self, name: str, variant: str, request: VariantPatch) -> PolicyInfo:
+        """Change a variant's status or cost; `VariantNotFound` if there is none."""
+        ...
+
+
+class DecisionService(Protocol):
+    """Decides, and keeps what was decided."""
+
+    async def decide(self, policy: str, request: DecideRequest) -> DecisionReply:
+        """Choose a variant; the same decision id again gives the same answer."""
+        ...
+
+    async def get(self, decision_id: str) -> DecisionReply:
+        """Return a decision; `DecisionNotFound` if there is none."""
+        ...
+
+    async def activate(self, decision_id: str) -> DecisionReply:
+        """Take note that it was shown; `DecisionConflict` if it was cancelled."""
+        ...
+
+    async def cancel(self, decision_id: str) -> DecisionReply:
+        """Take note that it never will be."""
+        ...
+
+    async def served(self, decision_id: str, request: ServedRequest) -> DecisionReply:
+        """Take note that something else was shown."""
+        ...
+
+    async def delete(self, subject_id: str) -> Deleted:
+        """Erase every decision about a subject."""
         ...
 
 

@@ -51,6 +51,15 @@ class Metrics:
             "kshot_queue_depth", "Work waiting or running, by queue.", ("queue",), registry=registry
         )
 
+        self._policy_choices = Counter(
+            "kshot_policy_choice", "Decisions by variant served.", ("policy", "variant"), registry=registry
+        )
+        self._decisions = Counter(
+            "kshot_decisions", "Requests to decide, by outcome.", ("policy", "outcome"), registry=registry
+        )
+        self._policy_outcomes = Gauge(
+            "kshot_policy_outcomes", "Outcomes that a policy's state holds.", ("policy",), registry=registry
+        )
         self._score_cache = Counter(
             "kshot_score_cache", "Likelihoods by where they were found.", ("outcome",), registry=registry
         )
@@ -85,6 +94,25 @@ class Metrics:
     def scores_looked_up(self, outcome: str, number: int) -> None:
         """Count likelihoods; outcome is memory, store or miss."""
         self._score_cache.labels(outcome).inc(number)
+
+    def decided(self, policy: str, variant: str, outcome: str) -> None:
+        """Count one answer of ``decide``; outcome is new or repeated, and only new ones are choices."""
+        self._decisions.labels(policy, outcome).inc()
+        if outcome == "new":
+            self._policy_choices.labels(policy, variant).inc()
+
+    def decision_refused(self, policy: str) -> None:
+        """Count one request to decide that came to nothing."""
+        self._decisions.labels(policy, "refused").inc()
+
+    def policy_holds(self, policy: str, outcomes: int) -> None:
+        """Set how many outcomes a policy's state holds."""
+        self._policy_outcomes.labels(policy).set(outcomes)
+
+    def forget_policy(self, policy: str) -> None:
+        """Drop every series of a deleted policy."""
+        for metric in (self._policy_choices, self._decisions, self._policy_outcomes):
+            metric.remove_by_labels({"policy": policy})
 
     def forget_pool(self, pool: str) -> None:
         """Drop every series of a deleted pool."""

@@ -14,10 +14,12 @@ from pydantic.json_schema import models_json_schema
 from kshot.errors import InvalidInput, KshotError, PayloadTooLarge, Unauthorized, UnsupportedMediaType
 from kshot.schemas.annotations import AnnotationRequest, AnswerIn
 from kshot.schemas.base import Problem
+from kshot.schemas.decisions import DecideRequest, DecisionDeletion, ServedRequest
 from kshot.schemas.difficulty import DifficultyRequest, DifficultyResult
 from kshot.schemas.examples import DeleteRequest, ExampleIn, ExamplePatch, UpsertReply, UpsertRequest
 from kshot.schemas.feedback import Feedback, FeedbackBatch, MetricCreate
 from kshot.schemas.plans import PlanRequest
+from kshot.schemas.policies import PolicyCreate, PolicyPatch, VariantCreate, VariantPatch
 from kshot.schemas.pools import PoolCreate, PoolPatch
 from kshot.schemas.prompts import LabelMove, PromptCreate, PromptRender, PromptVersionCreate
 from kshot.schemas.scoring import PairIn, ScoreRequest
@@ -42,6 +44,13 @@ _BODIES: tuple[type[BaseModel], ...] = (
     SearchRequest,
     RenderRequest,
     PlanRequest,
+    PolicyCreate,
+    PolicyPatch,
+    VariantCreate,
+    VariantPatch,
+    DecideRequest,
+    ServedRequest,
+    DecisionDeletion,
     TuneRequest,
     TuneResult,
     DifficultyRequest,

@@ -33,7 +33,13 @@ from kshot.schemas.selections import (
     StoredSelection,
 )
 from kshot.schemas.tuning import TuneRequest
-from kshot.server.learning_ports import FeedbackService, MetricService, PromptService
+from kshot.server.learning_ports import (
+    DecisionService,
+    FeedbackService,
+    MetricService,
+    PolicyService,
+    PromptService,
+)
 
 
 class PoolService(Protocol):
@@ -320,6 +326,16 @@ class Services(Protocol):
     @property
     def metrics(self) -> MetricService:
         """Metrics."""
+        ...
+
+    @property
+    def policies(self) -> PolicyService:
+        """Policies."""
+        ...
+
+    @property
+    def decisions(self) -> DecisionService:
+        """Decisions."""
         ...
 
     @property

@@ -116,6 +116,7 @@ decisions = Table(
     Index("decisions_decided_at", "policy_id", "decided_at"),
     Index("decisions_session_key", "policy_id", "session_key"),
     Index("decisions_subject_id", "subject_id"),
+    Index("decisions_selection_id", "selection_id"),
 )
 
 policy_sessions = Table(

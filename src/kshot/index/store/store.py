@@ -1,5 +1,6 @@
 """`Store`: everything that kshot remembers, behind one object."""
 
+from kshot.index.store.decisions import DecisionTable
 from kshot.index.store.example_reads import ExampleReader
 from kshot.index.store.example_writes import ExampleWriter
 from kshot.index.store.feedback import FeedbackTable
@@ -7,6 +8,8 @@ from kshot.index.store.idempotency import IdempotencyTable
 from kshot.index.store.jobs import JobTable
 from kshot.index.store.metric_declarations import MetricTable
 from kshot.index.store.plans import PlanTable
+from kshot.index.store.policies import PolicyTable
+from kshot.index.store.policy_states import PolicyStateTable
 from kshot.index.store.pools import PoolTable
 from kshot.index.store.prompts import PromptTable
 from kshot.index.store.scores import ScoreTable
@@ -23,6 +26,9 @@ class Store(
     ScoreTable,
     PromptTable,
     MetricTable,
+    PolicyTable,
+    PolicyStateTable,
+    DecisionTable,
     FeedbackTable,
     IdempotencyTable,
 ):

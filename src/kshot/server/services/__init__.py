@@ -14,7 +14,8 @@ from kshot.server.services.difficulty import Difficulty
 from kshot.server.services.examples import ExampleService
 from kshot.server.services.indexing import Indexer
 from kshot.server.services.jobs import DIFFICULTY, PLAN, REEMBED, TUNE, JobRunner, JobService, Work
-from kshot.server.services.learning.feedback import FeedbackService, NoDecisions
+from kshot.server.services.learning.feedback import FeedbackService
+from kshot.server.services.learning.loop import LearningLoop
 from kshot.server.services.learning.metrics import MetricService
 from kshot.server.services.planning.service import PlanService
 from kshot.server.services.planning.work import PlanWork
@@ -81,8 +82,11 @@ class Services:
         self.prompts = PromptService(self.store)
         # The shell's own counters are `self._metrics`; these are what outcomes are measured in.
         self.metrics = MetricService(self.store)
+        self.learning = LearningLoop(self.store, self.registry, self._embedders, self.prompts, metrics)
+        self.policies = self.learning.policies
+        self.decisions = self.learning.decisions
         self.feedback = FeedbackService(
-            self.store, self.registry, self.examples, self.selection_log, NoDecisions()
+            self.store, self.registry, self.examples, self.selection_log, self.decisions
         )
         self.jobs = JobService(self.store, self._runner)
         self.plans = PlanService(
@@ -110,6 +114,7 @@ class Services:
         await self.scoring.start()
         self.indexer.start()
         self.selection_log.start()
+        await asyncio.to_thread(self.learning.start)
         self._runner.start(self._kind_to_work)
 
     async def close(self) -> None:
@@ -143,6 +148,7 @@ class Services:
 
     def _stop_threads(self) -> None:
         self._publications.close()
+        self.learning.close()
         self.selections.close()
         self._runner.close()
         self.indexer.close()

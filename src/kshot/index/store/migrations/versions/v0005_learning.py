@@ -91,6 +91,7 @@ def upgrade() -> None:
     op.create_index("decisions_decided_at", "decisions", ["policy_id", "decided_at"])
     op.create_index("decisions_session_key", "decisions", ["policy_id", "session_key"])
     op.create_index("decisions_subject_id", "decisions", ["subject_id"])
+    op.create_index("decisions_selection_id", "decisions", ["selection_id"])
     op.create_table(
         "policy_sessions",
         sa.Column("policy_id", _KEY, sa.ForeignKey("policies.id", ondelete="CASCADE"), primary_key=True),

@@ -1,0 +1,190 @@
+"""The state of one policy in this process: it follows the log, event by event, in the log's order.
+
+A state is a function of the log up to an event, and of nothing else: not of which process folds it, in which
+batches, or what it had been restored from. So all processes over one database reach the same bytes.
+"""
+
+import json
+import threading
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from kshot.errors import StateCorrupt
+from kshot.index.store import Store
+from kshot.index.store.policy_states import checksum_of
+from kshot.records import FeedbackEvent
+from kshot.server.logs import get_logger
+from kshot.server.services.learning.definitions import Definition
+from kshot.server.services.learning.outcomes import news
+from kshot.server.services.learning.pending import NARROWED, Pending
+from kshot.server.services.learning.yardstick import Yardstick
+
+log = get_logger(__name__)
+BATCH = 1_000
+"""Events that are read and folded at once."""
+SAVE_EVERY_EVENTS = 1_000
+SAVE_EVERY_S = 60.0
+_LAYOUT = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Learnt:
+    """What a policy knows at a place in the log; never changed.
+
+    Attributes
+    ----------
+    definition : Definition
+    state : PolicyState
+    yardstick : Yardstick
+        What the control and the policy have earned.
+    upto_seq : int
+        The last event that is part of it.
+    """
+
+    definition: Definition
+    state: Any
+    yardstick: Yardstick
+    upto_seq: int
+
+    def to_bytes(self) -> bytes:
+        """Return it in a canonical form: equal for everybody who has read as much of the log."""
+        header = {
+            "layout": _LAYOUT,
+            "features": self.definition.features.version,
+            "control": self.definition.settings.control,
+            "yardstick": self.yardstick.numbers(),
+        }
+        text = json.dumps(header, sort_keys=True, separators=(",", ":")).encode()
+        return text + b"\n" + bytes(self.state.to_bytes())
+
+    def checksum(self) -> str:
+        """Return what tells states apart."""
+        return checksum_of(self.to_bytes())
+
+
+def restored(definition: Definition, upto_seq: int, blob: bytes) -> Learnt:
+    """Return what `Learnt.to_bytes` gave; `StateCorrupt` if it is of other features or cannot be read."""
+    text, _, state = blob.partition(b"\n")
+    header = json.loads(text)
+    expected = (_LAYOUT, definition.features.version, definition.settings.control)
+    found = (header["layout"], header["features"], header["control"])
+    if found != expected:
+        raise StateCorrupt(f"the saved state is of {found}, wanted {expected}")
+    yardstick = Yardstick.of(definition.settings.control, header["yardstick"])
+    return Learnt(definition, definition.policy.restore(state), yardstick, upto_seq)
+
+
+class Learner:
+    """Keeps one policy's state up to date. Reading `learnt` needs no lock; one thread folds at a time."""
+
+    def __init__(self, store: Store, definition: Definition) -> None:
+        self._store = store
+        self._lock = threading.Lock()
+        self._saved_seq = 0
+        self._saved_at = time.monotonic()
+        self.pending = Pending(definition.window_s)
+        self.narrows = NARROWED.intersection([_algorithm(definition)])
+        self.learnt = self._loaded(definition)
+
+    @property
+    def definition(self) -> Definition:
+        """The policy as it is served."""
+        return self.learnt.definition
+
+    def catch_up(self) -> int:
+        """Fold what the log has to say, and return how many events that was."""
+        count = 0
+        with self._lock:
+            while batch := self._next():
+                self._fold(batch)
+                count += len(batch)
+                self._save(SAVE_EVERY_EVENTS, None)
+        return count
+
+    def save(self, *, now: bool = False) -> None:
+        """Save the state if there is news and it is time for it."""
+        with self._lock:
+            self._save(1, None if now else SAVE_EVERY_S)
+
+    def redefine(self, definition: Definition) -> None:
+        """Go on under another definition of the same policy; what was learnt stays where it fits."""
+        with self._lock:
+            before = self.learnt
+            old = before.definition
+            limit = definition.frozen_at
+            fits = (
+                (old.record.version, old.features.version, old.settings.control)
+                == (definition.record.version, definition.features.version, definition.settings.control)
+            ) and (limit is None or before.upto_seq <= limit)
+            self.learnt = replace(before, definition=definition) if fits else self._loaded(definition)
+            self.narrows = NARROWED.intersection([_algorithm(definition)])
+
+    def _loaded(self, definition: Definition) -> Learnt:
+        found = self._saved(definition, 0)
+        if found is not None:
+            self._saved_seq = found.upto_seq
+            return found
+        self._saved_seq = 0
+        return Learnt(definition, definition.initial_state(), Yardstick.of(definition.settings.control), 0)
+
+    def _saved(self, definition: Definition, least_seq: int) -> Learnt | None:
+        """Return the newest saved state that can be read and goes far enough."""
+        record = definition.record
+        for saved in self._store.saved_policy_states(
+            record.id, record.version, upto_seq=definition.frozen_at
+        ):
+            if saved.upto_seq < least_seq:
+                break
+            if not saved.is_whole:
+                log.warning("policy_state_damaged", policy=record.name, upto_seq=saved.upto_seq)
+                continue
+            try:
+                return restored(definition, saved.upto_seq, saved.state)
+            except StateCorrupt as error:
+                log.info("policy_state_unused", policy=record.name, reason=error.message)
+        return None
+
+    def _next(self) -> list[FeedbackEvent]:
+        learnt = self.learnt
+        batch = self._store.feedback_after(learnt.definition.id, learnt.upto_seq, BATCH)
+        limit = learnt.definition.frozen_at
+        return batch if limit is None else [event for event in batch if event.seq <= limit]
+
+    def _fold(self, batch: Sequence[FeedbackEvent]) -> None:
+        learnt = self.learnt
+        last = batch[-1].seq
+        ids = {event.target_id for event in batch}
+        records = self._store.find_decisions(ids)
+        gone = [event.seq for event in batch if event.target_id not in records]
+        if gone:
+            # Erased or past its retention since: then somebody has saved a state that knows its end.
+            further = self._saved(learnt.definition, gone[-1])
+            if further is not None:
+                self.learnt = further
+                return
+        histories = self._store.feedback_of("decision", ids, upto_seq=last)
+        found = news(learnt.definition, batch, records, histories)
+        state = learnt.state
+        if len(found.addends):
+            state = learnt.definition.policy.fold(state, found.addends)
+        self.pending.settle(found.settled)
+        yardstick = learnt.yardstick.after(found.moves)
+        # One reference is swapped; who decides meanwhile goes on with the old one.
+        self.learnt = Learnt(learnt.definition, state, yardstick, last)
+
+    def _save(self, least_events: int, least_s: float | None) -> None:
+        learnt = self.learnt
+        if learnt.upto_seq - self._saved_seq < least_events:
+            return
+        if least_s is not None and time.monotonic() - self._saved_at < least_s:
+            return
+        record = learnt.definition.record
+        self._store.save_policy_state(record.id, record.version, learnt.upto_seq, learnt.to_bytes())
+        self._saved_seq, self._saved_at = learnt.upto_seq, time.monotonic()
+
+
+def _algorithm(definition: Definition) -> str:
+    algorithm = definition.settings.algorithm
+    return algorithm if isinstance(algorithm, str) else algorithm.type
