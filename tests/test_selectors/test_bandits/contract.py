@@ -20,6 +20,9 @@ VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
     "lin_ucb hybrid": ("lin_ucb", {"hybrid": True, "crossed": 3}),
     "lin_ucb hybrid that forgets": ("lin_ucb", {"hybrid": True, "crossed": 3, "half_life_s": 40.0}),
     "lin_ucb that forgets": ("lin_ucb", {"half_life_s": 40.0}),
+    "pak_ucb of products": ("pak_ucb", {"kernel": "polynomial", "degree": 2}),
+    "rff_thompson that forgets": ("rff_thompson", {"components": 16, "half_life_s": 40.0}),
+    "rff_ucb that forgets": ("rff_ucb", {"components": 16, "half_life_s": 40.0}),
     "square_cb that eliminates": ("square_cb", {"elimination": 1.0}),
     "square_cb that forgets": ("square_cb", {"half_life_s": 40.0}),
 }
