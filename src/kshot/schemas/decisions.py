@@ -6,7 +6,7 @@ from typing import Annotated, Any
 from pydantic import Field
 
 from kshot.schemas.base import ContentIn, JsonObject, Name, Notice, Reply, Request, ShortText, UtcTime, Vector
-from kshot.schemas.selections import Message
+from kshot.schemas.selections import Message, MethodSpec
 
 
 class DecideRequest(Request):
@@ -91,11 +91,13 @@ class DecisionDeletion(Request):
 
 
 class EvaluationTarget(Request):
-    """What to estimate the reward of."""
+    """What to estimate the reward of; without both, the policy's own algorithm."""
 
     variant: Name | None = Field(default=None, description="always this variant; give this or `algorithm`")
-    algorithm: Any | None = Field(
-        default=None, description="an algorithm as in a policy, frozen as it is learnt"
+    algorithm: str | MethodSpec | None = Field(
+        default=None,
+        description="an algorithm as in a policy: it learns from the earlier half of the decisions and is "
+        "estimated on the later half",
     )
     floor: Annotated[float, Field(ge=0, le=1)] = 0.0
 
@@ -108,7 +110,10 @@ class EvaluateRequest(Request):
     )
     since: UtcTime | None = None
     until: UtcTime | None = None
-    estimator: str = Field(default="dr", description="ips, clipped_ips, snips, dm, dr, sndr, switch or dros")
+    estimator: Annotated[str, Field(max_length=50)] = Field(
+        default="clipped_dr",
+        description="clipped_dr, dr, ips, clipped_ips, snips, dm, sndr, switch or dros",
+    )
     seed: Annotated[int, Field(ge=0, le=2**63 - 1)] = 0
 
 

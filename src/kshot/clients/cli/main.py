@@ -17,7 +17,9 @@ from kshot.clients.cli import (
     ingest,
     output,
     plans,
+    policies,
     pools,
+    prompts,
     score,
     scorer,
     selections,
@@ -120,6 +122,8 @@ difficulty.register(pools.app)
 app.add_typer(pools.app, name="pool")
 gaps.register(pools.app)
 app.add_typer(plans.app, name="plan")
+app.add_typer(prompts.app, name="prompt")
+app.add_typer(policies.app, name="policy")
 app.add_typer(scorer.app, name="scorer")
 ingest.register(app)
 selections.register(app)

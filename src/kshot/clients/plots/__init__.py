@@ -2,5 +2,7 @@
 
 from kshot.clients.plots.interactive import budget_curve_html
 from kshot.clients.plots.picture import budget_curve_png
+from kshot.clients.plots.policy_page import policy_report_html
+from kshot.clients.plots.policy_picture import policy_report_png
 
-__all__ = ["budget_curve_html", "budget_curve_png"]
+__all__ = ["budget_curve_html", "budget_curve_png", "policy_report_html", "policy_report_png"]

@@ -274,7 +274,7 @@ def evaluate_policy(
     policy: str,
     targets: Iterable[Mapping[str, Any] | str] = (),
     *,
-    estimator: str = "dr",
+    estimator: str = "clipped_dr",
     since: datetime | None = None,
     until: datetime | None = None,
     seed: int = 0,
@@ -286,9 +286,10 @@ def evaluate_policy(
     policy : str
     targets : iterable of dict or str
         Fields of `kshot.schemas.decisions.EvaluationTarget`; a text is the name of a variant that is always
-        served. Default: every active variant alone, and the policy as it is now.
+        served. Default: every active variant alone, and the policy's own algorithm. One that learns does so
+        from the earlier half of the decisions and is estimated on the later half.
     estimator : str
-        ``ips``, ``clipped_ips``, ``snips``, ``dm``, ``dr``, ``sndr``, ``switch`` or ``dros``.
+        ``clipped_dr``, ``dr``, ``ips``, ``clipped_ips``, ``snips``, ``dm``, ``sndr``, ``switch`` or ``dros``.
     since, until : datetime, optional
         Only decisions made in between.
     seed : int
