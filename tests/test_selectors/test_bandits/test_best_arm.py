@@ -65,14 +65,13 @@ def test_no_search_over_the_simplex_finds_better_shares(seed):
         return gaps**2 / (2 * (variances[best] / w[best] + variances[others] / w[others]))
 
     start = np.append(np.zeros(K), ratios(np.zeros(K)).min())
-    constraints: Any = [
+    constraints = [
         {"type": "ineq", "fun": lambda x: 100 * (ratios(x) - x[K])},
         {"type": "eq", "fun": lambda x: x[:K].sum()},
     ]
-    options: Any = {"ftol": 1e-13, "maxiter": 1000}
-    found: Any = minimize(
-        lambda x: -100 * x[K], start, constraints=constraints, method="SLSQP", options=options
-    )
+    options = {"ftol": 1e-13, "maxiter": 1000}
+    search: Any = minimize
+    found = search(lambda x: -100 * x[K], start, constraints=constraints, method="SLSQP", options=options)
     mine = objective(allocation(means, variances, eps), means, variances, eps)
     assert mine >= ratios(found.x).min() - 1e-9
     assert mine == pytest.approx(ratios(found.x).min(), abs=1e-6)

@@ -41,6 +41,7 @@ def test_the_phases_of_an_experiment():
     state = told({"b": (5, 5)}, state=state)
     standing = POLICY.standing(state, asked("abc"))
     assert standing.phase is Phase.MIXED
+    assert standing.statistic is not None and standing.threshold is not None  # noqa: PT018
     assert standing.statistic < standing.threshold
     variances = smoothed_variance(np.array([10, 10]), np.array([6, 5]), np.array([6, 5]))
     expected = 2 / 3 * allocation([0.6, 0.5], variances)
@@ -53,6 +54,7 @@ def test_the_phases_of_an_experiment():
     state = told({"a": (600, 100), "b": (50, 60)}, state=state)
     standing = POLICY.standing(state, asked("abc"))
     assert (standing.phase, standing.winner) == (Phase.STOPPED, "a")
+    assert standing.statistic is not None and standing.threshold is not None  # noqa: PT018
     assert standing.statistic > standing.threshold
     assert shares(state, asked("abc")).tolist() == [1, 0, 0]
 
