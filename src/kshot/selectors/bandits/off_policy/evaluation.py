@@ -26,7 +26,7 @@ from kshot.selectors.bandits.off_policy.intervals import (
     RESAMPLES,
     Interval,
     bernstein_interval,
-    bootstrap_interval,
+    bootstrap_intervals,
 )
 from kshot.selectors.bandits.off_policy.reward_model import FOLDS, cross_fitted, time_folds
 from kshot.selectors.bandits.off_policy.support import Support, require_support, support, unsupported_share
@@ -159,12 +159,9 @@ def evaluate(
         # Shrunken weights are then at most half of where others are clipped.
         "dros": shrunken_doubly_robust(weights, rewards, modelled, values, clip * clip),
     }
+    intervals = bootstrap_intervals(list(name_to_terms.values()), used.sessions, rng, resamples=resamples)
     estimates = {
-        name: Estimate(
-            terms.value(),
-            bootstrap_interval(terms, used.sessions, rng, resamples=resamples),
-            bernstein_interval(terms, used.sessions),
-        )
-        for name, terms in name_to_terms.items()
+        name: Estimate(terms.value(), interval, bernstein_interval(terms, used.sessions))
+        for (name, terms), interval in zip(name_to_terms.items(), intervals, strict=True)
     }
     return Evaluation(estimates, DEFAULT_ESTIMATOR, found, clip, float(rewards.mean()))

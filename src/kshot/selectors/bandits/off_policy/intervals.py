@@ -1,6 +1,7 @@
 """How far an estimate may be off: resampled sessions, and a bound that holds for few decisions as well."""
 
 import math
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -38,13 +39,26 @@ def bootstrap_interval(
     level: float = 0.95,
     resamples: int = RESAMPLES,
 ) -> Interval:
+    """Return the interval of one estimate: see `bootstrap_intervals`."""
+    return bootstrap_intervals([terms], sessions, rng, level=level, resamples=resamples)[0]
+
+
+def bootstrap_intervals(
+    estimates: Sequence[Terms],
+    sessions: Int64s,
+    rng: np.random.Generator,
+    *,
+    level: float = 0.95,
+    resamples: int = RESAMPLES,
+) -> list[Interval]:
     """Resample sessions with replacement, and take the middle ``level`` of the estimates.
 
-    Decisions of a session are kept together, as they resemble each other.
+    Decisions of a session are kept together, as they resemble each other. All estimates are of the same
+    resamples.
 
     Parameters
     ----------
-    terms : Terms
+    estimates : sequence of Terms
     sessions : int64 array, shape (n,)
         Equal for decisions of one session.
     rng : numpy.random.Generator
@@ -60,14 +74,17 @@ def bootstrap_interval(
 
     Notes
     -----
-    O(resamples * sessions), in blocks of 32 MB. Resamples in which a divisor is 0 are left out; NaN if that
-    leaves none. With one session there is nothing to resample, and the interval has no width.
+    O(resamples * sessions * estimates), in blocks of 32 MB. Resamples in which a divisor is 0 are left out;
+    NaN if that leaves none. With one session there is nothing to resample, and the interval has no width.
     """
     _require_level(level)
     if resamples < 2:
         raise InvalidParameter(f"resamples is {resamples}, allowed >= 2")
-    divisor = np.ones(len(terms.base)) if terms.divisor is None else terms.divisor
-    sums = session_sums(sessions, terms.base, terms.correction, divisor)
+    columns = []
+    for terms in estimates:
+        divisor = np.ones(len(terms.base)) if terms.divisor is None else terms.divisor
+        columns += [terms.base, terms.correction, divisor]
+    sums = session_sums(sessions, *columns)
     s = len(sums)
     totals = []
     per_block = max(1, _BLOCK // s)
@@ -75,15 +92,10 @@ def bootstrap_interval(
         rows = min(per_block, resamples - start)
         drawn = rng.integers(s, size=(rows, s)) + s * np.arange(rows)[:, None]
         times = np.bincount(drawn.ravel(), minlength=rows * s).reshape(rows, s)
-        totals.append(times @ sums)
-    base, correction, divided, n = np.concatenate(totals).T
-    valid = divided > 0
-    if not valid.any():
-        return Interval(math.nan, math.nan)
-    # A mean over a mean: the number of decisions cancels out.
-    values = base[valid] / n[valid] + correction[valid] / divided[valid]
-    low, high = np.quantile(values, [(1 - level) / 2, (1 + level) / 2])
-    return Interval(float(low), float(high))
+        totals.append(times.astype(np.float64) @ sums)
+    resampled = np.concatenate(totals)
+    n = resampled[:, -1]
+    return [_middle(resampled[:, 3 * at : 3 * at + 3], n, level) for at in range(len(estimates))]
 
 
 def bernstein_interval(terms: Terms, sessions: Int64s, *, level: float = 0.95) -> Interval | None:
@@ -120,6 +132,17 @@ def bernstein_interval(terms: Terms, sessions: Int64s, *, level: float = 0.95) -
     log = math.log(4.0 / (1.0 - level))
     half = math.sqrt(2.0 * float(totals.var(ddof=1)) * log / s) + 7.0 * reach * log / (3.0 * (s - 1))
     return Interval(mean - half, mean + half)
+
+
+def _middle(totals: Float64s, n: Float64s, level: float) -> Interval:
+    base, correction, divisor = totals.T
+    valid = divisor > 0
+    if not valid.any():
+        return Interval(math.nan, math.nan)
+    # A mean over a mean: the number of decisions cancels out.
+    values = base[valid] / n[valid] + correction[valid] / divisor[valid]
+    low, high = np.quantile(values, [(1 - level) / 2, (1 + level) / 2])
+    return Interval(float(low), float(high))
 
 
 def _require_level(level: float) -> None:
