@@ -11,9 +11,10 @@ import pytest
 import uvicorn
 
 import kshot
-from kshot.clients.cli import score
+from kshot.clients.cli import doctor, score
 from kshot.clients.sdk.calls import scoring
 from kshot.errors import InvalidInput, ScorerUnavailable
+from kshot.schemas.scoring import AuditInfo, ScorerInfo
 from kshot.server.bootstrap import build_app
 from kshot.server.services import Services
 from kshot.server.settings import Settings
@@ -250,6 +251,17 @@ def test_the_doctor_looks_at_the_scorer(scoring_url):
     run = Run("doctor", "--url", scoring_url, "--json")
     (found,) = (one for one in run.json["checks"] if one["name"] == "likelihoods")
     assert found == {"name": "likelihoods", "outcome": "ok", "detail": "closed-form bytes: echo, trie"}
+
+
+def test_the_doctor_tells_of_an_alarm():
+    class Server:
+        def scorer(self) -> ScorerInfo:
+            audit = AuditInfo(checked=40, alarms=1, alarm_nats=0.31)
+            return ScorerInfo(kind="vllm", state="ok", required=False, modes=["echo"], audit=audit)
+
+    found = doctor._scorer(Server())  # type: ignore[arg-type]  # it asks for nothing else
+    assert found.outcome == "ok"
+    assert found.detail.endswith("; alarm: two ways to score differ by 0.31 nats per token")
 
 
 def test_the_doctor_skips_a_scorer_that_nobody_configured(url):

@@ -1,5 +1,6 @@
 """The whole way: this server, its scorer over HTTP, and a completion server whose every number is known."""
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -17,10 +18,10 @@ def state(live: Live) -> Any:
 
 
 def test_scores_are_those_of_the_model_and_outlive_the_process(tmp_path: Path):
-    toy = ToyCompletionServer()
+    toy = ToyCompletionServer(priorities=True)
     body = {"context": CONTEXT, "options": OPTIONS, "boundary": "ids"}
     with toy.running() as url:
-        with running(tmp_path, scorer_url=url) as live:
+        with running(tmp_path, scorer_url=url, scorer_priority=3, scorer_cache_salt="pepper") as live:
             reply = live.http.post("/v1/score", json=body).raise_for_status().json()
             sums = [toy.model.sum_nats(CONTEXT, option) for option in OPTIONS]
             assert [one["sum_nats"] for one in reply["results"]] == pytest.approx(sums, abs=1e-9)
@@ -29,6 +30,23 @@ def test_scores_are_those_of_the_model_and_outlive_the_process(tmp_path: Path):
             info = live.http.get("/v1/scorer").json()
             assert (info["state"], info["model"], info["max_model_tokens"]) == ("ok", "toy", 2048)
             assert live.http.get("/readyz").json()["checks"]["scorer"] == "ok"
+            assert [(one["name"], one["passed"]) for one in info["canaries"]] == [
+                (f"C{i}", True) for i in range(1, 9)
+            ]
+            assert info["audit"]["alarms"] == 0
+            text = live.http.get("/metrics").text
+            asked = {body["priority"] for body in toy.ledger.bodies}
+            assert asked == {3}
+            assert {body["cache_salt"] for body in toy.ledger.bodies} == {"pepper"}
+            requests = re.search(r'kshot_scorer_requests_total\{outcome="ok"\} (\S+)', text)
+            tokens = re.search(r'kshot_scorer_prompt_tokens_total\{outcome="ok"\} (\S+)', text)
+            assert requests is not None
+            assert tokens is not None
+            assert float(requests[1]) > len(toy.ledger.bodies) > 20
+            assert float(tokens[1]) > 40 * 20
+            assert "kshot_scorer_audit_nats_bucket" in text
+            assert "kshot_scorer_audit_alarms_total 0.0" in text
+            assert "pepper" not in text + live.http.get("/v1/scorer").text
         with running(tmp_path, scorer_url=url) as live:
             again = live.http.post("/v1/score", json=body).raise_for_status().json()
             assert [one["cached"] for one in again["results"]] == [True] * 3

@@ -3,11 +3,13 @@
 import math
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from kshot.clients.scorers.base import AuditReport, Canary
 from kshot.errors import MissingDependency, ScorerUnavailable
 from kshot.server.app import create_app
 from kshot.server.metrics import Metrics
@@ -225,8 +227,36 @@ def test_a_scorer_shows_what_it_can_do(scoring: Live):
         "modes": ["echo", "trie"],
         "tolerance_nats": 0.0,
         "refusals": [],
+        "nondeterministic": False,
+        "canaries": [],
+        "audit": None,
     }
     assert scoring.http.get("/readyz").json() == {"ready": True, "checks": {"store": "ok", "scorer": "ok"}}
+
+
+@pytest.mark.parametrize("alarm_nats", [None, 0.3, math.inf])
+def test_an_alarm_of_the_audit_is_shown_and_hinders_nothing(tmp_path: Path, alarm_nats: float | None):
+    scorer = ClosedFormScorer()
+    report = AuditReport(checked=40, p99_nats=0.01, alarms=1, alarm_nats=alarm_nats)
+    canaries = (Canary(name="C6", passed=False, detail="alone and in a batch: differ"),)
+    scorer.known = replace(scorer.known, audit=report, canaries=canaries, nondeterministic=True)
+    with running(tmp_path, scorer=scorer, scorer_url=URL, scorer_required=True) as live:
+        info = live.http.get("/v1/scorer").json()
+        shown = 9999.0 if alarm_nats == math.inf else alarm_nats
+        assert info["audit"] == {"checked": 40, "p99_nats": 0.01, "alarms": 1, "alarm_nats": shown}
+        assert info["canaries"] == [{"name": "C6", "passed": False, "detail": "alone and in a batch: differ"}]
+        assert info["nondeterministic"]
+        ready = live.http.get("/readyz")
+        assert ready.status_code == 200
+        said = ready.json()["checks"]["scorer"]
+        assert said == "ok" if alarm_nats is None else said.startswith("ok; alarm: two ways to score differ")
+
+
+def test_scores_are_counted_by_mode_and_by_what_was_wrong(scoring: Live):
+    ask(scoring, context="c", options=["a", "b", ""])
+    text = scoring.http.get("/metrics").text
+    assert 'kshot_scores_total{outcome="trie"} 2.0' in text
+    assert 'kshot_scores_total{outcome="invalid_input"} 1.0' in text
 
 
 @pytest.mark.parametrize("required", [False, True])

@@ -34,6 +34,8 @@ def test_every_setting_has_a_variable():
         "KSHOT_SCORER_URL": "https://vllm.internal:8000/v1",
         "KSHOT_SCORER_MODEL": "smol",
         "KSHOT_SCORER_KEY": "token",
+        "KSHOT_SCORER_CACHE_SALT": "pepper",
+        "KSHOT_SCORER_PRIORITY": "-3",
         "KSHOT_SCORER": "vllm",
         "KSHOT_SCORER_REQUIRED": "true",
         "KSHOT_SCORE_CACHE_BYTES": "0",
@@ -52,7 +54,9 @@ def test_every_setting_has_a_variable():
     assert (settings.log_level, settings.log_format) == ("debug", "console")
     assert settings.is_public
     assert (settings.scorer_kind, settings.scorer_required, settings.score_cache_rows) == ("vllm", True, 7)
-    assert settings.scorer_query_tokens == 9
+    assert (settings.scorer_query_tokens, settings.scorer_priority) == (9, -3)
+    assert settings.scorer_cache_salt is not None
+    assert settings.scorer_cache_salt.get_secret_value() == "pepper"
 
 
 def test_a_scorer_is_of_vllm_where_only_its_address_is_given():
@@ -70,6 +74,7 @@ def test_a_scorer_is_of_vllm_where_only_its_address_is_given():
         ({"KSHOT_SCORER": "vllm"}, "KSHOT_SCORER needs scorer_url as well"),
         ({"KSHOT_SCORER": "transformers"}, "KSHOT_SCORER needs scorer_model as well"),
         ({"KSHOT_SCORER": "vllm_offline"}, "KSHOT_SCORER needs scorer_model as well"),
+        ({"KSHOT_SCORER_PRIORITY": "high"}, "KSHOT_SCORER_PRIORITY"),
         ({"KSHOT_SCORER_REQUIRED": "1"}, "KSHOT_SCORER_REQUIRED is set, but no scorer is"),
         ({"KSHOT_SCORER_URL": "ftp://h"}, "KSHOT_SCORER_URL is not usable: an http or https URL"),
     ],

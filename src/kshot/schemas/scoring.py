@@ -211,6 +211,27 @@ class ScoreReply(Reply):
     )
 
 
+class CanaryInfo(Reply):
+    """One check of the scorer's back end."""
+
+    name: str
+    passed: bool
+    detail: str
+
+
+class AuditInfo(Reply):
+    """What scoring one item in a hundred again, in another mode, found."""
+
+    checked: int = Field(description="items, since the scorer was built")
+    p99_nats: float | None = Field(
+        default=None, description="99th percentile of the latest differences, per token"
+    )
+    alarms: int = Field(description="how often that was above 0.2, and the canaries were asked again")
+    alarm_nats: float | None = Field(
+        default=None, description="what it was at the last alarm; null once later items differ little"
+    )
+
+
 class ScorerInfo(Reply):
     """Which scorer is configured, and what it can do."""
 
@@ -227,3 +248,8 @@ class ScorerInfo(Reply):
     modes: list[str] = []
     tolerance_nats: float | None = None
     refusals: list[str] = Field(default=[], description="why a mode, or everything, is refused")
+    nondeterministic: bool = Field(
+        default=False, description="whether equal requests differ by more than rounding explains"
+    )
+    canaries: list[CanaryInfo] = []
+    audit: AuditInfo | None = None

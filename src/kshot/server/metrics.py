@@ -9,6 +9,9 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Proc
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
 
 _BUCKETS_S = (0.0005, 0.001, 0.002, 0.004, 0.008, 0.016, 0.032, 0.064, 0.128, 0.256, 0.512, 1.0, 4.0)
+_BUCKETS_NATS = (0.0001, 0.001, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 5.0)
+_MOST_NATS = 9999.0
+"""Where one way rules a token out and the other does not; a sum of infinity would tell nothing any more."""
 _METHODS = frozenset({"GET", "POST", "PATCH", "PUT", "DELETE", "HEAD", "OPTIONS"})
 
 
@@ -63,6 +66,27 @@ class Metrics:
         self._score_cache = Counter(
             "kshot_score_cache", "Likelihoods by where they were found.", ("outcome",), registry=registry
         )
+        self._scores = Counter(
+            "kshot_scores",
+            "Likelihoods asked of the scorer, by the mode that gave one or the code of why there is none.",
+            ("outcome",),
+            registry=registry,
+        )
+        self._scorer_requests = Counter(
+            "kshot_scorer_requests", "Requests to the scorer's server.", ("outcome",), registry=registry
+        )
+        self._scorer_tokens = Counter(
+            "kshot_scorer_prompt_tokens", "Prompt tokens in these requests.", ("outcome",), registry=registry
+        )
+        self._audit = Histogram(
+            "kshot_scorer_audit_nats",
+            "By how much two ways to score the same item differ, per token.",
+            buckets=_BUCKETS_NATS,
+            registry=registry,
+        )
+        self._audit_alarms = Counter(
+            "kshot_scorer_audit_alarms", "How often such differences were too large.", registry=registry
+        )
 
     def select_timed(self, pool: str, method: str, timing_ms: Mapping[str, float]) -> None:
         """Record how long each phase of one selection took, in milliseconds."""
@@ -113,6 +137,23 @@ class Metrics:
         """Drop every series of a deleted policy."""
         for metric in (self._policy_choices, self._decisions, self._policy_outcomes):
             metric.remove_by_labels({"policy": policy})
+
+    def scores_computed(self, outcome: str, number: int) -> None:
+        """Count likelihoods asked of the scorer; outcome is a mode or an error's code."""
+        self._scores.labels(outcome).inc(number)
+
+    def scorer_asked(self, outcome: str, prompt_tokens: int) -> None:
+        """Count one attempt to ask the scorer's server, by its outcome."""
+        self._scorer_requests.labels(outcome).inc()
+        self._scorer_tokens.labels(outcome).inc(prompt_tokens)
+
+    def scorer_audited(self, difference_nats: float) -> None:
+        """Record by how much two ways to score an item differ, per token."""
+        self._audit.observe(min(difference_nats, _MOST_NATS))
+
+    def scorer_alarmed(self) -> None:
+        """Count that two ways to score differ too much."""
+        self._audit_alarms.inc()
 
     def forget_pool(self, pool: str) -> None:
         """Drop every series of a deleted pool."""

@@ -84,6 +84,15 @@ class Settings(BaseModel):
     )
     scorer_model: str | None = Field(default=None, min_length=1, description="name or folder of the model")
     scorer_key: SecretStr | None = Field(default=None, description="bearer token for the scorer's server")
+    scorer_cache_salt: SecretStr | None = Field(
+        default=None, description="shares the vLLM server's prefix cache only with requests of the same salt"
+    )
+    scorer_priority: int | None = Field(
+        default=None,
+        ge=-(2**31),
+        lt=2**31,
+        description="of requests to the vLLM server, lower ones first; it must schedule by priority",
+    )
     scorer: Literal["none", "vllm", "vllm_offline", "transformers"] | None = Field(
         default=None, description="what gives likelihoods; default: vllm where scorer_url is set, else none"
     )

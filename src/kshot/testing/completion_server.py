@@ -3,9 +3,10 @@
 import asyncio
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import Any
 
 import httpx
@@ -63,6 +64,9 @@ class ToyCompletionServer:
     max_model_tokens : int
         Prompt and generated tokens together.
     prefix_caching : bool
+        Requests with another ``cache_salt`` share nothing.
+    priorities : bool
+        Whether requests may have a ``priority`` other than 0.
 
     Attributes
     ----------
@@ -87,6 +91,7 @@ class ToyCompletionServer:
         name: str = "toy",
         max_model_tokens: int = 2048,
         prefix_caching: bool = True,
+        priorities: bool = False,
     ) -> None:
         self.model = model or BigramModel()
         self.tokenizer = tokenizer or ToyTokenizer()
@@ -96,10 +101,13 @@ class ToyCompletionServer:
         self.ledger = Ledger()
         self.created = 1
         self._cache = PrefixCache() if prefix_caching else None
+        self._salt_to_cache: dict[str, PrefixCache] = {}
+        self._priorities = priorities
         self._seen: set[tuple[int, ...]] = set()
         self.app = Starlette(
             routes=[
                 Route("/v1/completions", self._completions, methods=["POST"]),
+                Route("/v1/completions/render", self._render, methods=["POST"]),
                 Route("/v1/models", self._models),
                 Route("/tokenize", self._tokenize, methods=["POST"]),
                 Route("/detokenize", self._detokenize, methods=["POST"]),
@@ -114,6 +122,7 @@ class ToyCompletionServer:
         self.created += 1
         if self._cache is not None:
             self._cache.clear()
+        self._salt_to_cache.clear()
         self._seen.clear()
 
     def transport(self) -> httpx.AsyncBaseTransport:
@@ -151,37 +160,47 @@ class ToyCompletionServer:
             return _error(status, "told to fail")
         if body.get("model") not in {None, self.name}:
             return _error(404, "The model does not exist.")
-        if (
-            isinstance(body.get("prompt"), list)
-            and len(body["prompt"]) > _MAX_PROMPTS
-            and not isinstance(body["prompt"][0], int)
-        ):
-            return _error(400, "too many prompts")
+        problem = self._problem(body)
+        if problem is not None:
+            return _error(400, problem)
         try:
             request = parse_request(body, self.tokenizer, self.faults, self.max_model_tokens)
         except Refused as refusal:
             return _error(400, str(refusal))
         if any(self.faults.poison_token in prompt for prompt in request.prompts):
             return _error(500, "Out of range float values are not JSON compliant: nan")
-        await self._prefill(request)
+        await self._prefill(request, self._cache_of(body.get("cache_salt")))
         answer = self._answer(request)
         cut = self.faults.truncated_json > 0
         self.faults.truncated_json -= cut
         return Response(as_json(answer, cut=cut), media_type="application/json")
 
-    async def _prefill(self, request: Request) -> None:
+    def _problem(self, body: Mapping[str, Any]) -> str | None:
+        prompts = body.get("prompt")
+        many = isinstance(prompts, list) and len(prompts) > _MAX_PROMPTS
+        if many and not isinstance(prompts[0], int):
+            return "too many prompts"
+        if body.get("priority") and not self._priorities:
+            return "priority scheduling is not enabled"
+        return None
+
+    def _cache_of(self, salt: str | None) -> PrefixCache | None:
+        if self._cache is None or salt is None:
+            return self._cache
+        return self._salt_to_cache.setdefault(salt, PrefixCache())
+
+    async def _prefill(self, request: Request, cache: PrefixCache | None) -> None:
         """Count what has to be computed: prompts that are under way at the same time share nothing."""
         for prompt in request.prompts:
-            reads = self._cache is not None and not request.reads_prompts
-            cached = self._cache.cached_tokens(prompt) if self._cache is not None and reads else 0
+            cached = 0 if cache is None or request.reads_prompts else cache.cached_tokens(prompt)
             self.ledger.prefilled_tokens += len(prompt) - cached
             self.ledger.prompts.append((len(prompt), cached))
         self.ledger.requests += 1
         for _ in range(3):
             await asyncio.sleep(0)
-        if self._cache is not None:
+        if cache is not None:
             for prompt in request.prompts:
-                self._cache.store(prompt)
+                cache.store(prompt)
 
     def _answer(self, request: Request) -> dict[str, Any]:
         answerer = Answerer(self.model, self.tokenizer, request, self.faults)
@@ -198,6 +217,15 @@ class ToyCompletionServer:
             "choices": choices[::-1] if self.faults.shuffled_choices else choices,
             "usage": {"prompt_tokens": tokens, "total_tokens": tokens, "completion_tokens": 0},
         }
+
+    async def _render(self, http: HttpRequest) -> Response:
+        if self.faults.no_render:
+            return _error(404, "Not Found")
+        body = await http.json()
+        ids = self.tokenizer.encode(body["prompt"], add_special_tokens=body.get("add_special_tokens", True))
+        ends = [len(self.tokenizer.decode(ids[:i])) for i in range(len(ids) + 1)]
+        offsets = [list(pair) for pair in pairwise(ends)] if body.get("return_token_offsets") else None
+        return JSONResponse([{"token_ids": ids, "token_offsets": offsets}])
 
     async def _models(self, http: HttpRequest) -> Response:
         del http

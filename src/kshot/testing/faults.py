@@ -51,6 +51,8 @@ class Faults:
         Tokens are named by their text whatever was asked.
     no_tokenizer : bool
         ``/tokenize`` and ``/detokenize`` do not exist.
+    no_render : bool
+        ``/v1/completions/render`` does not exist.
     no_chat_template : bool
         ``/tokenize`` refuses messages.
     """
@@ -78,6 +80,7 @@ class Faults:
     refuses_no_tokens: bool = False
     ignores_token_id_names: bool = False
     no_tokenizer: bool = False
+    no_render: bool = False
     no_chat_template: bool = False
 
     def next_status(self) -> int | None:

@@ -163,6 +163,8 @@ def _scorer(client: Client) -> Check:
     if info.state != "ok":
         return Check("likelihoods", Outcome.FAILED, info.state if info.detail is None else info.detail)
     without = "".join(f"; without {reason}" for reason in info.refusals)
+    if info.audit is not None and info.audit.alarm_nats is not None:
+        without += f"; alarm: two ways to score differ by {info.audit.alarm_nats:.2g} nats per token"
     return Check("likelihoods", Outcome.OK, f"{info.backend} {info.model}: {', '.join(info.modes)}{without}")
 
 

@@ -3,8 +3,9 @@
 from collections import deque
 from random import Random
 
-from kshot.clients.scorers.base import ScoringMode
+from kshot.clients.scorers.base import AuditReport, ScoringMode
 from kshot.clients.scorers.boundary import Fed
+from kshot.clients.scorers.telemetry import UNTOLD, Telemetry
 from kshot.errors import InvalidParameter
 
 ALARM_NATS = 0.2
@@ -22,13 +23,17 @@ class Audit:
     share : float
         Of finished items, in [0, 1].
     rng : random.Random
+    telemetry : Telemetry
     """
 
-    def __init__(self, share: float, rng: Random) -> None:
+    def __init__(self, share: float, rng: Random, telemetry: Telemetry = UNTOLD) -> None:
         if not 0 <= share <= 1:
             raise InvalidParameter(f"audit_share is {share}, allowed 0 to 1")
         self._share = share
         self._rng = rng
+        self._telemetry = telemetry
+        self._checked = 0
+        self._alarm_nats: float | None = None
         self.differences_nats: deque[float] = deque(maxlen=_REMEMBERED)
         """Per token, the latest thousand."""
         self.alarms = 0
@@ -43,6 +48,10 @@ class Audit:
     def record(self, difference_nats: float) -> None:
         """Remember one difference per token."""
         self.differences_nats.append(difference_nats)
+        self._checked += 1
+        self._telemetry.audited(difference_nats)
+        if len(self.differences_nats) >= _ENOUGH and not self.alarming:
+            self._alarm_nats = None
 
     @property
     def p99_nats(self) -> float:
@@ -58,7 +67,18 @@ class Audit:
     def start_over(self) -> None:
         """Forget the differences, after an alarm."""
         self.alarms += 1
+        self._alarm_nats = self.p99_nats
+        self._telemetry.alarmed()
         self.differences_nats.clear()
+
+    def report(self) -> AuditReport:
+        """Return what was found so far."""
+        return AuditReport(
+            checked=self._checked,
+            p99_nats=self.p99_nats if self.differences_nats else None,
+            alarms=self.alarms,
+            alarm_nats=self._alarm_nats,
+        )
 
 
 def other_mode(fed: Fed, used: ScoringMode, modes: tuple[ScoringMode, ...]) -> ScoringMode | None:

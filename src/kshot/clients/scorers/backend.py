@@ -3,6 +3,9 @@
 from collections.abc import Mapping
 from typing import Any, Protocol
 
+COMPLETIONS = "/v1/completions"
+RENDER = "/v1/completions/render"
+
 
 class Backend(Protocol):
     """Answers requests.

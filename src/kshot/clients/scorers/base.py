@@ -1,7 +1,7 @@
 """The scorer contract: what is asked, and what comes back."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Literal, Protocol, TypeAlias
 
@@ -211,6 +211,28 @@ class Canary:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class AuditReport:
+    """What scoring some finished items again, in another mode, found.
+
+    Attributes
+    ----------
+    checked : int
+        Items, since the scorer was made.
+    p99_nats : float or None
+        The 99th percentile of the latest differences per token; None before there are any.
+    alarms : int
+        How often that was too large, and the canaries were asked again.
+    alarm_nats : float or None
+        What it was at the last alarm; None once enough later items differ little.
+    """
+
+    checked: int = 0
+    p99_nats: float | None = None
+    alarms: int = 0
+    alarm_nats: float | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Capabilities:
     """What a back end can do, found out by asking it.
 
@@ -233,6 +255,8 @@ class Capabilities:
         What was checked, where that was possible.
     nondeterministic : bool
         Equal requests differ by more than rounding explains.
+    audit : AuditReport or None
+        What was found since; None where nothing is scored again.
     """
 
     backend: str
@@ -244,6 +268,7 @@ class Capabilities:
     refusals: tuple[str, ...] = ()
     canaries: tuple[Canary, ...] = ()
     nondeterministic: bool = False
+    audit: AuditReport | None = field(default=None, compare=False)
 
 
 class Scorer(Protocol):

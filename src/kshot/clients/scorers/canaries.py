@@ -10,10 +10,9 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from kshot.clients.scorers import wire
-from kshot.clients.scorers.backend import Backend
+from kshot.clients.scorers.backend import COMPLETIONS, Backend
 from kshot.clients.scorers.base import Canary, Tokens
 from kshot.clients.scorers.endpoint import Broke, Rejected
-from kshot.clients.scorers.passes import COMPLETIONS
 
 _SHAPE_TOKENS = 40
 _EDGE_TOKENS = (15, 16, 17, 33)

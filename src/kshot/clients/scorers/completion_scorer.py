@@ -3,6 +3,7 @@
 import asyncio
 import random
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import TypeVar
 
 import numpy as np
@@ -29,6 +30,7 @@ from kshot.clients.scorers.feeding import begin_all, feed
 from kshot.clients.scorers.isolation import Unanswered
 from kshot.clients.scorers.passes import ModelChanged, Passes
 from kshot.clients.scorers.server_tokenizer import ServerTokenizer
+from kshot.clients.scorers.telemetry import UNTOLD, Telemetry
 from kshot.clients.scorers.token_scores import TokenScores
 from kshot.clients.scorers.tokenization import LocalTokenizer
 from kshot.clients.scorers.watch import Watch
@@ -67,6 +69,8 @@ class CompletionScorer:
     limits : Limits
     clock, rng
         Monotonic seconds and randomness.
+    telemetry : Telemetry
+        Told what scoring again in another mode finds.
     """
 
     def __init__(
@@ -83,6 +87,7 @@ class CompletionScorer:
         limits: Limits,
         clock: Callable[[], float],
         rng: random.Random,
+        telemetry: Telemetry = UNTOLD,
     ) -> None:
         self._backend = backend
         self._tokenizer = ServerTokenizer(backend, tokenizer)
@@ -94,7 +99,7 @@ class CompletionScorer:
         self._limits = limits
         self._watch = Watch(backend, self._assess, clock)
         self._background: set[asyncio.Task[None]] = set()
-        self.audit = Audit(audit_share, rng)
+        self.audit = Audit(audit_share, rng, telemetry)
         """What scoring again in another mode found."""
 
     def __repr__(self) -> str:
@@ -108,7 +113,7 @@ class CompletionScorer:
         ScorerUnavailable
             It does not answer, or does not have the model.
         """
-        return (await self._watch.assessment()).capabilities
+        return replace((await self._watch.assessment()).capabilities, audit=self.audit.report())
 
     async def score_batch(
         self, pairs: Sequence[Pair], options: ScoringOptions = _DEFAULTS

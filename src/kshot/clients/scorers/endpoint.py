@@ -6,12 +6,15 @@ import re
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import AsyncExitStack
 from dataclasses import KW_ONLY, dataclass
+from types import MappingProxyType
 from typing import Any
 
 import httpx
 
+from kshot.clients.scorers.backend import COMPLETIONS
 from kshot.clients.scorers.breaker import CircuitBreaker
 from kshot.clients.scorers.limits import AdaptiveLimit
+from kshot.clients.scorers.telemetry import UNTOLD, Telemetry
 from kshot.errors import InvalidParameter
 
 _RETRIES = 3
@@ -95,6 +98,9 @@ class Endpoint:
     transport : httpx.AsyncBaseTransport or None
     sleep, clock, rng
         Waiting, monotonic seconds, and the randomness of pauses.
+    extras : mapping
+        Further fields of every completion request.
+    telemetry : Telemetry
     """
 
     kind = "vllm-http"
@@ -110,6 +116,8 @@ class Endpoint:
         sleep: Callable[[float], Awaitable[None]],
         clock: Callable[[], float],
         rng: random.Random,
+        extras: Mapping[str, Any] = MappingProxyType({}),
+        telemetry: Telemetry = UNTOLD,
     ) -> None:
         headers = {} if api_key is None else {"Authorization": f"Bearer {_checked_key(api_key)}"}
         pool = httpx.Limits(max_connections=None, max_keepalive_connections=limits.requests)
@@ -124,6 +132,8 @@ class Endpoint:
         self._sleep = sleep
         self._clock = clock
         self._rng = rng
+        self._extras = extras
+        self._telemetry = telemetry
         self._tokens_per_s = _FIRST_TOKENS_PER_S
         self.disconnections = 0
         """Connections that failed or broke: what answers afterwards may be another server."""
@@ -175,6 +185,8 @@ class Endpoint:
             The server has not answered for a while, and is not asked.
         """
         load = _Load(tokens, reads=reads, generated=generated)
+        if path == COMPLETIONS:
+            body = {**body, **self._extras}
         return await self._answer("POST", path, body, load, divisible=divisible)
 
     async def close(self) -> None:
@@ -225,11 +237,14 @@ class Endpoint:
             try:
                 response = await self._client.request(method, path, json=body, timeout=timeout)
             except httpx.TimeoutException as error:
+                self._telemetry.requested("lost", load.tokens)
                 _tell(limits, overloaded=True)
                 raise NotAnswered(type(error).__name__) from error
             except httpx.TransportError as error:
                 self.disconnections += 1
+                self._telemetry.requested("lost", load.tokens)
                 raise NotAnswered(type(error).__name__) from error
+            self._telemetry.requested(_outcome(response.status_code), load.tokens)
             if response.is_success or response.status_code in _OVERLOADED:
                 _tell(limits, overloaded=not response.is_success)
             if response.is_success and load.tokens and not load.generated:
@@ -255,6 +270,14 @@ class _Load:
     _: KW_ONLY
     reads: bool = False
     generated: int = 0
+
+
+def _outcome(status: int) -> str:
+    if status in _OVERLOADED:
+        return "overloaded"
+    if status >= 500:
+        return "broken"
+    return "refused" if status >= 400 else "ok"
 
 
 def _json(response: httpx.Response) -> Any:

@@ -14,9 +14,9 @@ from typing import Any, ParamSpec, TypeVar
 from jinja2 import TemplateError
 
 from kshot.clients.embedders.model_files import model_digest
+from kshot.clients.scorers.backend import COMPLETIONS
 from kshot.clients.scorers.endpoint import NotAnswered, Rejected
 from kshot.clients.scorers.engine_wire import choice, is_bare, sampling_arguments
-from kshot.clients.scorers.passes import COMPLETIONS
 from kshot.errors import KshotError, ScorerUnavailable
 
 P = ParamSpec("P")
@@ -97,6 +97,8 @@ class Engine:
             The model cannot be loaded, or this is closed.
         """
         answers = {COMPLETIONS: self._complete, "/tokenize": _tokenize, "/detokenize": _detokenize}
+        if path not in answers:
+            raise Rejected(404)
         return await self._run(self._answered, answers[path], body)
 
     async def close(self) -> None:

@@ -3,13 +3,21 @@
 from typing import Literal, TypeAlias
 
 from kshot.clients.scorers.base import Scorer
+from kshot.clients.scorers.telemetry import UNTOLD, Telemetry
 from kshot.errors import InvalidParameter
 
 ScorerKind: TypeAlias = Literal["none", "vllm", "vllm_offline", "transformers"]
 
 
 def build_scorer(
-    kind: ScorerKind, url: str | None = None, model: str | None = None, api_key: str | None = None
+    kind: ScorerKind,
+    url: str | None = None,
+    model: str | None = None,
+    api_key: str | None = None,
+    *,
+    cache_salt: str | None = None,
+    priority: int | None = None,
+    telemetry: Telemetry = UNTOLD,
 ) -> Scorer | None:
     """Return a scorer; heavy packages are imported only by the kinds that need them.
 
@@ -25,6 +33,12 @@ def build_scorer(
         for its first.
     api_key : str or None
         For ``vllm``: sent as a bearer token.
+    cache_salt : str or None
+        For ``vllm``: shares the server's prefix cache only with requests of the same salt.
+    priority : int or None
+        For ``vllm``: of the requests, lower ones go first.
+    telemetry : Telemetry
+        For ``vllm``: told what is asked and found.
 
     Raises
     ------
@@ -40,7 +54,9 @@ def build_scorer(
             raise InvalidParameter("a scorer of kind vllm needs the URL of its server")
         from kshot.clients.scorers.vllm_http import VllmHttpScorer  # noqa: PLC0415
 
-        return VllmHttpScorer(url, model=model, api_key=api_key)
+        return VllmHttpScorer(
+            url, model=model, api_key=api_key, cache_salt=cache_salt, priority=priority, telemetry=telemetry
+        )
     if kind not in {"vllm_offline", "transformers"}:
         raise InvalidParameter(f"scorer is {kind!r}, allowed: none, vllm, vllm_offline, transformers")
     if model is None:

@@ -7,14 +7,15 @@ from dataclasses import dataclass
 from typing import Any
 
 from kshot.clients.scorers import wire
-from kshot.clients.scorers.backend import Backend
+from kshot.clients.scorers.backend import COMPLETIONS, Backend
 from kshot.clients.scorers.base import NotScored, Tokens
 from kshot.clients.scorers.endpoint import Limits, Rejected
 from kshot.clients.scorers.isolation import Unanswered, isolated
 from kshot.clients.scorers.waves import calls, waves
 from kshot.errors import PayloadTooLarge, ScorerUnavailable
 
-COMPLETIONS = "/v1/completions"
+MOST_READ_TOKENS = 32_768
+"""Of one request that reads whole prompts: its answer has a hundred bytes for each."""
 
 
 class ModelChanged(Exception):
@@ -69,7 +70,7 @@ class Passes:
             answer = await self._post(body, part, reads=True)
             return self._checked(*wire.parse_reading(answer, part, self._dialect))
 
-        packed = self._packed(short, range(len(short)), self._limits.read_tokens)
+        packed = self._packed(short, range(len(short)), min(self._limits.read_tokens, MOST_READ_TOKENS))
         answers = await asyncio.gather(*(isolated([short[i] for i in call], ask) for call in packed))
         for call, part in zip(packed, answers, strict=True):
             told |= {short[i]: answer for i, answer in zip(call, part, strict=True)}

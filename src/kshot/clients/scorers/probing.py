@@ -5,10 +5,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from kshot.clients.scorers import wire
-from kshot.clients.scorers.backend import Backend
+from kshot.clients.scorers.backend import COMPLETIONS, RENDER, Backend
 from kshot.clients.scorers.base import Canary, Tokens
 from kshot.clients.scorers.endpoint import Broke, Rejected
-from kshot.clients.scorers.passes import COMPLETIONS
 from kshot.errors import ScorerUnavailable
 
 MANY_LOGPROBS = 21
@@ -109,10 +108,23 @@ async def probe_dialect(backend: Backend, model: str, ids: Tokens) -> tuple[wire
         )
         if not there
     ]
-    optional = [("max_tokens 0", dialect.no_tokens), (f"{MANY_LOGPROBS} logprobs", _length(many) == 1)]
+    optional = [
+        ("max_tokens 0", dialect.no_tokens),
+        (f"{MANY_LOGPROBS} logprobs", _length(many) == 1),
+        ("render offsets", await _renders_offsets(backend, model)),
+    ]
     extras = "; ".join(f"{name}: {'yes' if there else 'no'}" for name, there in optional)
     detail = f"lacks {', '.join(lacking)}; {extras}" if lacking else extras
     return dialect, Canary(name="C8", passed=not lacking, detail=detail)
+
+
+async def _renders_offsets(backend: Backend, model: str) -> bool:
+    """Say whether the server tells where in a text each token stands; shown, and not needed."""
+    body = {"model": model, "prompt": "a", "return_token_offsets": True}
+    try:
+        return bool((await backend.post(RENDER, body))[0]["token_offsets"])
+    except (Broke, Rejected, *_ANSWERS):
+        return False
 
 
 def _length(choice: Mapping[str, Any]) -> int:

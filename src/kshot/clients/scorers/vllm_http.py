@@ -4,13 +4,16 @@ import asyncio
 import random
 import time
 from collections.abc import Awaitable, Callable
+from typing import Any
 
 import httpx
 
 from kshot.clients.scorers.assessment import Sanity
 from kshot.clients.scorers.completion_scorer import CompletionScorer
 from kshot.clients.scorers.endpoint import Endpoint, Limits
+from kshot.clients.scorers.telemetry import UNTOLD, Telemetry
 from kshot.clients.scorers.tokenization import LocalTokenizer
+from kshot.errors import InvalidParameter
 
 _SANITY = Sanity()
 _LIMITS = Limits()
@@ -19,7 +22,7 @@ _LIMITS = Limits()
 class VllmHttpScorer(CompletionScorer):
     """A `CompletionScorer` over one server, which is lost with every broken connection.
 
-    The key appears in no error, log or ``repr``.
+    Key and salt appear in no error, log or ``repr``.
 
     Parameters
     ----------
@@ -44,6 +47,12 @@ class VllmHttpScorer(CompletionScorer):
     limits : Limits
     shortest_read_s : float
         The shortest time that an answer is waited for.
+    cache_salt : str or None
+        Keeps what the server's prefix cache holds of these prompts from requests with another salt or none.
+    priority : int or None
+        Of the requests; lower ones go first, 0 is the server's default. The server has to be started with
+        ``--scheduling-policy priority``.
+    telemetry : Telemetry
     transport, sleep, clock, rng
         Connections, waiting, monotonic seconds and randomness, for tests.
     """
@@ -62,6 +71,9 @@ class VllmHttpScorer(CompletionScorer):
         audit_share: float = 0.01,
         limits: Limits = _LIMITS,
         shortest_read_s: float = 10.0,
+        cache_salt: str | None = None,
+        priority: int | None = None,
+        telemetry: Telemetry = UNTOLD,
         transport: httpx.AsyncBaseTransport | None = None,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
         clock: Callable[[], float] = time.monotonic,
@@ -77,6 +89,8 @@ class VllmHttpScorer(CompletionScorer):
             sleep=sleep,
             clock=clock,
             rng=rng,
+            extras=_extras(cache_salt, priority),
+            telemetry=telemetry,
         )
         super().__init__(
             self._endpoint,
@@ -90,4 +104,15 @@ class VllmHttpScorer(CompletionScorer):
             limits=limits,
             clock=clock,
             rng=rng,
+            telemetry=telemetry,
         )
+
+
+def _extras(cache_salt: str | None, priority: int | None) -> dict[str, Any]:
+    if cache_salt == "":
+        raise InvalidParameter("cache_salt is empty")
+    return {
+        name: value
+        for name, value in (("cache_salt", cache_salt), ("priority", priority))
+        if value is not None
+    }

@@ -4,8 +4,11 @@ import asyncio
 from collections.abc import Callable, Mapping
 from functools import partial
 
+from pydantic import SecretStr
+
 from kshot.clients.scorers.base import Scorer
 from kshot.clients.scorers.factory import build_scorer
+from kshot.clients.scorers.telemetry import Telemetry
 from kshot.index.store import Store
 from kshot.schemas.operations import Readiness
 from kshot.server.metrics import Metrics
@@ -62,12 +65,13 @@ class Services:
         self.annotations = AnnotationService(self.store, self.registry, self.indexer, self._publications)
         self.scoring = ScoringService(
             settings.scorer_kind,
-            make_scorer or scorer_maker(settings),
+            make_scorer or scorer_maker(settings, metrics),
             self.store,
             required=settings.scorer_required,
             memory_bytes=settings.score_cache_bytes,
             store_rows=settings.score_cache_rows,
             count=metrics.scores_looked_up,
+            scored=metrics.scores_computed,
         )
         self.selections = SelectionService(
             self.store,
@@ -138,7 +142,7 @@ class Services:
         if scorer is not None:
             # What needs no likelihoods works without it.
             checks["scorer"] = scorer
-            ready = ready and (scorer == "ok" or not self.scoring.required)
+            ready = ready and (scorer.startswith("ok") or not self.scoring.required)
         return Readiness(ready=ready, checks=checks)
 
     def _recover(self) -> None:
@@ -159,12 +163,26 @@ class Services:
         self._metrics.queue_holds("indexing", self.indexer.depth)
 
 
-def scorer_maker(settings: Settings) -> Callable[[], Scorer | None] | None:
+def scorer_maker(settings: Settings, metrics: Metrics) -> Callable[[], Scorer | None] | None:
     """Return what makes the scorer that the settings name; None if they name none."""
     if settings.scorer_kind == "none":
         return None
-    key = None if settings.scorer_key is None else settings.scorer_key.get_secret_value()
-    return partial(build_scorer, settings.scorer_kind, settings.scorer_url, settings.scorer_model, key)
+    return partial(
+        build_scorer,
+        settings.scorer_kind,
+        settings.scorer_url,
+        settings.scorer_model,
+        _revealed(settings.scorer_key),
+        cache_salt=_revealed(settings.scorer_cache_salt),
+        priority=settings.scorer_priority,
+        telemetry=Telemetry(
+            requested=metrics.scorer_asked, audited=metrics.scorer_audited, alarmed=metrics.scorer_alarmed
+        ),
+    )
+
+
+def _revealed(secret: SecretStr | None) -> str | None:
+    return None if secret is None else secret.get_secret_value()
 
 
 def build_services(settings: Settings, metrics: Metrics) -> Services:

@@ -2,6 +2,7 @@
 
 import asyncio
 import math
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Protocol
 
@@ -71,6 +72,8 @@ class CachedScorer:
         Scores beyond this number are forgotten, the oldest first, at intervals; 0 uses no store.
     count : callable
         Told how many scores were found in ``memory`` or in the ``store``, and how many were a ``miss``.
+    scored : callable
+        Told how many completions the scorer was asked for, by mode or by the code of what was wrong.
     """
 
     def __init__(
@@ -81,12 +84,14 @@ class CachedScorer:
         memory_bytes: int = 32 * 2**20,
         store_rows: int = 1_000_000,
         count: Count = _uncounted,
+        scored: Count = _uncounted,
     ) -> None:
         self._scorer = scorer
         self._store = store if store_rows else None
         self._recent = RecentScores(memory_bytes)
         self._store_rows = store_rows
         self._count = count
+        self._scored = scored
         self._unpurged = _PURGE_EVERY
 
     async def capabilities(self) -> Capabilities:
@@ -121,6 +126,9 @@ class CachedScorer:
         if key_to_pair:
             answers = await self._scorer.score_batch(list(key_to_pair.values()), options)
             fresh = dict(zip(key_to_pair, answers, strict=True))
+            outcomes = (one.mode.value if isinstance(one, Scored) else one.code for one in answers)
+            for outcome, number in Counter(outcomes).items():
+                self._scored(outcome, number)
             records = [_record(key, one) for key, one in fresh.items() if isinstance(one, Scored)]
             await self._keep(records, capabilities.fingerprint)
         return [fresh[key] if key in fresh else _scored(found[key], options) for key in keys]

@@ -6,10 +6,10 @@ from collections.abc import Callable, Coroutine
 from concurrent.futures import wait
 from typing import TypeVar
 
-from kshot.clients.scorers.base import Scorer
+from kshot.clients.scorers.base import Capabilities, Scorer
 from kshot.clients.scorers.factory import ScorerKind
 from kshot.errors import KshotError, ScorerUnavailable
-from kshot.schemas.scoring import ScoreReply, ScoreRequest, ScorerInfo
+from kshot.schemas.scoring import AuditInfo, CanaryInfo, ScoreReply, ScoreRequest, ScorerInfo
 from kshot.server.logs import get_logger
 from kshot.server.services.scoring.cache import CachedScorer, Count, ScoreStore
 from kshot.server.services.scoring.requests import Asked, asked_of, options_of, reply_of, unconditional
@@ -21,6 +21,8 @@ HINT = (
     "no scorer is configured; start the server with `--scorer-url URL` of a vLLM server (KSHOT_SCORER_URL), "
     "or with KSHOT_SCORER=transformers and KSHOT_SCORER_MODEL"
 )
+MOST_NATS = 9999.0
+"""What is shown of a difference where one way rules a token out; JSON has no word for infinity."""
 LOOK_EVERY_S = 15.0
 """Older news of the scorer than this is fetched again when somebody asks for it."""
 _TICK_S = 0.25
@@ -40,7 +42,7 @@ class ScoringService:
     store : ScoreStore
     required : bool
         Whether the server is unready without its scorer.
-    memory_bytes, store_rows, count
+    memory_bytes, store_rows, count, scored
         Of the `CachedScorer`.
     """
 
@@ -54,6 +56,7 @@ class ScoringService:
         memory_bytes: int,
         store_rows: int,
         count: Count,
+        scored: Count,
     ) -> None:
         self._kind = kind
         self._build = build
@@ -61,6 +64,7 @@ class ScoringService:
         self._memory_bytes = memory_bytes
         self._store_rows = store_rows
         self._count = count
+        self._scored = scored
         self.required = required
         self._building = asyncio.Lock()
         self._scorer: CachedScorer | None = None
@@ -121,6 +125,7 @@ class ScoringService:
                     memory_bytes=self._memory_bytes,
                     store_rows=self._store_rows,
                     count=self._count,
+                    scored=self._scored,
                 )
         return self._scorer
 
@@ -160,12 +165,15 @@ class ScoringService:
     def check(self) -> str | None:
         """Return the scorer's state as it was last seen, and look again if that is long ago.
 
-        None where no scorer is configured.
+        None where no scorer is configured. It begins with ``ok`` where scores may be asked for.
         """
         if self._build is None:
             return None
         self._refresh()
-        return f"refused: {self._info.detail}" if self._info.state == "refused" else self._info.state
+        info = self._info
+        if info.state == "ok" and info.audit is not None and info.audit.alarm_nats is not None:
+            return f"ok; alarm: two ways to score differ by {info.audit.alarm_nats:.2g} nats per token"
+        return f"refused: {info.detail}" if info.state == "refused" else info.state
 
     def run(self, work: Callable[[CachedScorer], Coroutine[None, None, T]], tick: Callable[[], None]) -> T:
         """Use the scorer from a thread other than that of the event loop.
@@ -222,7 +230,25 @@ class ScoringService:
                 modes=[str(mode) for mode in found.modes],
                 tolerance_nats=found.tolerance_nats,
                 refusals=list(found.refusals),
+                nondeterministic=found.nondeterministic,
+                canaries=[
+                    CanaryInfo(name=one.name, passed=one.passed, detail=one.detail) for one in found.canaries
+                ],
+                audit=audit_of(found),
             )
         self._looked_s = time.monotonic()
         if self._info.state != before:
             log.info("scorer_state", state=self._info.state)
+
+
+def audit_of(found: Capabilities) -> AuditInfo | None:
+    """Return what scoring again found; None where nothing is scored again."""
+    audit = found.audit
+    if audit is None:
+        return None
+    finite = {
+        name: min(value, MOST_NATS)
+        for name, value in (("p99_nats", audit.p99_nats), ("alarm_nats", audit.alarm_nats))
+        if value is not None
+    }
+    return AuditInfo(checked=audit.checked, alarms=audit.alarms, **finite)
