@@ -359,6 +359,8 @@ class StubServices:
     jobs: StubJobs = field(default_factory=StubJobs)
     prompts: Any = None
     policies: Any = None
+    reports: Any = None
+    evaluations: Any = None
     decisions: Any = None
     metrics: Any = None
     feedback: Any = None

@@ -126,6 +126,8 @@ def test_the_paths_are_these(document: dict[str, Any]):
         "PATCH /v1/policies/{policy}",
         "DELETE /v1/policies/{policy}",
         "POST /v1/policies/{policy}/decide",
+        "GET /v1/policies/{policy}/report",
+        "POST /v1/policies/{policy}/evaluate",
         "POST /v1/policies/{policy}/variants",
         "PATCH /v1/policies/{policy}/variants/{variant}",
         "GET /v1/decisions/{decision_id}",

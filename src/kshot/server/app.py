@@ -23,6 +23,7 @@ from kshot.server.routes import (
     jobs,
     plans,
     policies,
+    policy_reports,
     pools,
     prompts,
     scoring,
@@ -108,6 +109,7 @@ def create_app(
     for module in (
         selections,
         policies,
+        policy_reports,
         feedback,
         decisions,
         pools,

@@ -3,7 +3,14 @@
 from typing import Protocol
 
 from kshot.schemas.base import Deleted
-from kshot.schemas.decisions import DecideRequest, DecisionReply, ServedRequest
+from kshot.schemas.decisions import (
+    DecideRequest,
+    DecisionReply,
+    EvaluateRequest,
+    EvaluationReply,
+    PolicyReport,
+    ServedRequest,
+)
 from kshot.schemas.feedback import (
     Feedback,
     FeedbackBatch,
@@ -152,6 +159,22 @@ class DecisionService(Protocol):
 
     async def delete(self, subject_id: str) -> Deleted:
         """Erase every decision about a subject."""
+        ...
+
+
+class ReportService(Protocol):
+    """Tells how policies do."""
+
+    async def report(self, policy: str, periods: int) -> PolicyReport:
+        """Report on a policy, in so many periods; `PolicyNotFound` if there is none."""
+        ...
+
+
+class EvaluationService(Protocol):
+    """Answers what would have been."""
+
+    async def evaluate(self, policy: str, request: EvaluateRequest) -> EvaluationReply:
+        """Estimate what some targets would have earned."""
         ...
 
 

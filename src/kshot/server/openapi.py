@@ -14,7 +14,7 @@ from pydantic.json_schema import models_json_schema
 from kshot.errors import InvalidInput, KshotError, PayloadTooLarge, Unauthorized, UnsupportedMediaType
 from kshot.schemas.annotations import AnnotationRequest, AnswerIn
 from kshot.schemas.base import Problem
-from kshot.schemas.decisions import DecideRequest, DecisionDeletion, ServedRequest
+from kshot.schemas.decisions import DecideRequest, DecisionDeletion, EvaluateRequest, ServedRequest
 from kshot.schemas.difficulty import DifficultyRequest, DifficultyResult
 from kshot.schemas.examples import DeleteRequest, ExampleIn, ExamplePatch, UpsertReply, UpsertRequest
 from kshot.schemas.feedback import Feedback, FeedbackBatch, MetricCreate
@@ -49,6 +49,7 @@ _BODIES: tuple[type[BaseModel], ...] = (
     VariantCreate,
     VariantPatch,
     DecideRequest,
+    EvaluateRequest,
     ServedRequest,
     DecisionDeletion,
     TuneRequest,

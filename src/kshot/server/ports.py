@@ -35,10 +35,12 @@ from kshot.schemas.selections import (
 from kshot.schemas.tuning import TuneRequest
 from kshot.server.learning_ports import (
     DecisionService,
+    EvaluationService,
     FeedbackService,
     MetricService,
     PolicyService,
     PromptService,
+    ReportService,
 )
 
 
@@ -326,6 +328,16 @@ class Services(Protocol):
     @property
     def metrics(self) -> MetricService:
         """Metrics."""
+        ...
+
+    @property
+    def reports(self) -> ReportService:
+        """Reports on policies."""
+        ...
+
+    @property
+    def evaluations(self) -> EvaluationService:
+        """What other policies would have earned."""
         ...
 
     @property

@@ -17,9 +17,11 @@ from kshot.server.services.difficulty import Difficulty
 from kshot.server.services.examples import ExampleService
 from kshot.server.services.indexing import Indexer
 from kshot.server.services.jobs import DIFFICULTY, PLAN, REEMBED, TUNE, JobRunner, JobService, Work
+from kshot.server.services.learning.evaluation import EvaluationService
 from kshot.server.services.learning.feedback import FeedbackService
 from kshot.server.services.learning.loop import LearningLoop
 from kshot.server.services.learning.metrics import MetricService
+from kshot.server.services.learning.report import ReportService
 from kshot.server.services.planning.service import PlanService
 from kshot.server.services.planning.work import PlanWork
 from kshot.server.services.pools import PoolService
@@ -89,6 +91,8 @@ class Services:
         self.learning = LearningLoop(self.store, self.registry, self._embedders, self.prompts, metrics)
         self.policies = self.learning.policies
         self.decisions = self.learning.decisions
+        self.reports = ReportService(self.store, self.learning.states)
+        self.evaluations = EvaluationService(self.store, self.learning.states)
         self.feedback = FeedbackService(
             self.store, self.registry, self.examples, self.selection_log, self.decisions
         )

@@ -9,7 +9,6 @@ from typing import Any, Protocol
 
 from kshot.errors import (
     DecisionConflict,
-    DecisionNotFound,
     FieldError,
     InvalidInput,
     InvalidParameter,
@@ -65,29 +64,6 @@ class Decisions(Protocol):
     def appended(self, policy_id: int) -> None:
         """Take note that the log has news of a policy's decisions."""
         ...
-
-
-class NoDecisions:
-    """Nobody decides."""
-
-    def find(self, decision_id: str) -> DecisionRecord:
-        """Know none."""
-        raise DecisionNotFound(f"no decision has the id {decision_id!r}, or its retention has ended")
-
-    def of_selection(self, selection_id: str) -> DecisionRecord | None:  # noqa: ARG002  # the protocol's argument
-        """Know none."""
-        return None
-
-    def metric_of(self, policy_id: int) -> str:  # noqa: ARG002  # the protocol's argument
-        """Name the default."""
-        return DEFAULT_METRIC
-
-    def contradicts(self, decision: DecisionRecord, event: NewFeedback) -> str | None:  # noqa: ARG002  # the protocol's arguments
-        """Object to nothing."""
-        return None
-
-    def appended(self, policy_id: int) -> None:
-        """Do nothing."""
 
 
 @dataclass(frozen=True, slots=True)
