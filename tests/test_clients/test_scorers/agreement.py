@@ -17,12 +17,15 @@ INPUTS = (
     "My new favourite place.",
 )
 PROMPTS = [f"{SHOTS}Review: {text}\nSentiment:" for text in INPUTS]
+LONG = f"{SHOTS * 8}Review: {INPUTS[3]}\nSentiment:"
+"""About 800 tokens: several chunks of what is computed at once."""
 PAIRS = [
+    *(Pair(context=LONG, completion=label) for label in LABELS),
     *(Pair(context=prompt, completion=label) for prompt in PROMPTS for label in LABELS),
     *(Pair(context=f"{SHOTS}Review:", completion=f" {text}") for text in INPUTS),
     *(Pair(context=fact, completion=word) for fact, *words in FACTS for word in words),
 ]
-"""Labels after prompts that start alike, sentences after one prompt, and words after short facts."""
+"""Labels after a long prompt and after short ones that start alike, sentences, words after short facts."""
 TOKENS = (2731, 3524, 7042, 30)
 SINGLE = [Pair(context=prompt, completion=(token,)) for prompt in PROMPTS for token in TOKENS]
 ALONE = range(0, len(PAIRS), 5)

@@ -6,11 +6,11 @@
 import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from typing import TypeAlias, TypeVar
+from typing import Any, TypeAlias, TypeVar
 
 import pytest
 
-from kshot.clients.scorers.base import Scored, Scorer, ScoringMode
+from kshot.clients.scorers.base import Boundary, Scored, Scorer, ScoringMode
 from kshot.clients.scorers.vllm_http import VllmHttpScorer
 from tests.real_models import offline_scorer, vllm_server
 from tests.test_clients.test_scorers.agreement import (
@@ -125,6 +125,21 @@ def test_every_way_was_taken(asked):
         assert max(one.tokens for one in answers.trie) > 5
     for mode in MODES:
         assert {one.mode for one in asked.on.single[mode]} == {mode}
+
+
+def test_differences_are_those_of_tokens_and_of_sums():
+    options: Any = {
+        "tokens": 2,
+        "bytes": 4,
+        "characters": 4,
+        "boundary": Boundary.IDS,
+        "mode": ScoringMode.ECHO,
+    }
+    left = [Scored(sum_nats=-3.0, per_token=(-1.0, -2.0), **options)] * 2
+    right = [left[0], Scored(sum_nats=-3.25, per_token=(-1.5, -1.75), **options)]
+    found = difference(left, right)
+    # Of four tokens two differ, by 0.5 and 0.25; the second sum by 0.25, over two tokens.
+    assert (found.largest, found.mean, found.largest_of_a_sum) == (0.5, 0.1875, 0.125)
 
 
 def told(record_property, line: str) -> None:
