@@ -14,6 +14,7 @@ from kshot.labelling import FORMATS
 from kshot.labelling.answers import CODES
 from kshot.selectors import SELECTORS
 from kshot.selectors.annotation import PLANNERS
+from kshot.selectors.bandits import POLICIES
 from kshot.server.settings import variables
 
 ROOT = Path(__file__).parent.parent
@@ -36,6 +37,11 @@ def test_every_method_has_a_row(name):
 @pytest.mark.parametrize("name", PLANNERS.names())
 def test_every_planner_has_a_row(name):
     assert re.search(rf"^\| `{name}` \|", page("docs/annotation.md"), re.MULTILINE)
+
+
+@pytest.mark.parametrize("name", POLICIES.names())
+def test_every_policy_has_a_row(name):
+    assert re.search(rf"^\| `{name}` \|", page("docs/policies.md"), re.MULTILINE)
 
 
 @pytest.mark.parametrize("variable", sorted(variables().values()))

@@ -25,6 +25,7 @@ VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
     "rff_ucb that forgets": ("rff_ucb", {"components": 16, "half_life_s": 40.0}),
     "square_cb that eliminates": ("square_cb", {"elimination": 1.0}),
     "square_cb that forgets": ("square_cb", {"half_life_s": 40.0}),
+    "ucb1 that forgets": ("ucb1", {"half_life_s": 40.0}),
 }
 ALL = (*NAMES, *VARIANTS)
 # Their arms share what they learn.
