@@ -199,6 +199,8 @@ def test_a_correction_is_as_if_it_had_never_been_wrong():
 def test_one_of_several_rewards_can_be_corrected_and_retracted():
     events = [event("reward", 0.25, key="x"), event("reward", 0.5, key="y")]
     assert reward_of([*events, event("correct", 0.125, of="x")], aggregate="sum") == 0.625
+    twice = [*events, event("correct", 0.125, of="x", key="z"), event("correct", 0.0, of="x", key="zz")]
+    assert reward_of(twice, aggregate="sum") == 0.5
     assert reward_of([*events, event("retract", of="x")], aggregate="sum") == 0.5
     assert reward_of([*events, event("correct", 0.125)], aggregate="sum") == 0.125
 

@@ -77,7 +77,6 @@ def by_hand(the_decision, events):  # noqa: PLR0912 - a table of cases, on purpo
             late = one.metric == "cost" and one.at > 3
             if one.weight and not late:
                 rewards.append([one.metric, one.key, one.value, one.weight * trust])
-                withdrawn.discard(one.metric)
         elif one.kind == "correct":
             meant = [r for r in rewards if r[0] == one.metric and one.of in (None, r[1])]
             if not meant or not one.weight:

@@ -215,7 +215,7 @@ def test_merged_states_stay_correctable_and_within_bounds():
     assert both.events == 80
     roomy = PakUcb()
     assert policy.fold(both, -second).summaries() == roomy.fold(roomy.init(D), first).summaries()
-    # Each has absorbed what the other holds: no circle.
+    # What one holds the other has absorbed.
     again = policy.merge(policy.merge(a, b), policy.merge(b, a))
     assert again.events == 160
     assert policy.fold(policy.fold(again, -first), -second).events == 80

@@ -218,11 +218,8 @@ class PointsState:
         arms = dict(self.arms)
         for name, points in parts:
             present = arms.get(name, ArmPoints({}, {}))
-            known = {
-                old: new
-                for old, new in absorbed.get(name, {}).items()
-                if old not in present.points and new not in present.absorbed
-            }
+            # Both tell what went where; of what is here as a point, its own outcomes are apart.
+            known = {old: new for old, new in absorbed.get(name, {}).items() if old not in present.points}
             both = ArmPoints(present.points, {**known, **present.absorbed}, present.memo, present.earlier)
             later = both.with_points(points, capacity)
             if later.points:
@@ -258,7 +255,10 @@ def _packed(context: Int64s) -> bytes:
 
 
 def _holder(key: bytes, points: Mapping[bytes, Point], absorbed: Mapping[bytes, bytes]) -> bytes:
-    """Return the key of the point that a key's outcomes belong to now."""
+    """Return the key of the point that a key's outcomes belong to now.
+
+    Points are merged into those that are later, so that this ends.
+    """
     holder = key
     while holder not in points and holder in absorbed:
         holder = absorbed[holder]

@@ -102,7 +102,8 @@ class Account:
     values : mapping of str to tuple of Valued
         The rewards in force, by metric, in the order of the log; the weights include the source's.
     expired, retracted : frozenset of str
-        Metrics whose window has passed; those whose rewards were retracted, until another comes.
+        Metrics whose window has passed; those whose rewards were all retracted once, for which no default
+        counts any more.
     """
 
     decision: LoggedDecision
@@ -209,7 +210,7 @@ class Account:
         )
 
     def _with(self, metric: str, values: tuple[Valued, ...]) -> "Account":
-        return replace(self, values={**self.values, metric: values}, retracted=self.retracted - {metric})
+        return replace(self, values={**self.values, metric: values})
 
     def _without(self, event: OutcomeEvent) -> "Account":
         values = dict(self.values)
