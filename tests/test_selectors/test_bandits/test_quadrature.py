@@ -105,6 +105,20 @@ def test_many_arms_sum_to_one_before_they_are_made_to(K):
     assert masses(Betas, a, b, np.zeros(K)).sum() == pytest.approx(1, abs=1e-6)
 
 
+@pytest.mark.parametrize("seed", range(20))
+def test_many_beta_arms_that_break_off_at_unlike_places(seed):
+    """Densities that rise to their edge, at as many penalties as arms, beside narrow and smooth ones."""
+    rng = np.random.default_rng(seed)
+    a, b = 0.5 + 0.5 * 10.0 ** rng.uniform(-2, 3, (2, 30))
+    assert masses(Betas, a, b, 0.3 * rng.random(30)).sum() == pytest.approx(1, abs=2e-6)
+
+
+def test_student_arms_of_very_many_degrees_of_freedom_are_normal():
+    means, sds = np.array([0.1, 0.2, 0.15]), np.array([0.1, 0.01, 0.05])
+    found = best_arm_probabilities_student(means, sds, np.full(3, 1e12))
+    assert found == pytest.approx(best_arm_probabilities_normal(means, sds), abs=1e-8)
+
+
 def test_beyond_a_million_events_a_normal_distribution_stands_in():
     # The normal and the Beta of 1e6 events differ by little: no jump at the change.
     a, b = np.array([500_100.0, 499_900.0]), np.array([499_800.0, 500_000.0])

@@ -2,12 +2,15 @@
 
 from collections.abc import Hashable
 from dataclasses import dataclass
+from typing import TypeAlias
 
 import numpy as np
 
 from kshot.arrays import Float64s, Int64s
 from kshot.selectors.bandits.base import ArmPrior, Choice, Situation
 from kshot.selectors.bandits.views import LearntState
+
+_Known: TypeAlias = tuple[int, float, float, float]
 
 NO_PRIOR = ArmPrior()
 """Nothing is believed of an arm but that its reward lies between 0 and 1."""
@@ -62,7 +65,7 @@ def columns(state: LearntState, situation: Situation) -> Columns:
 
     Notes
     -----
-    O(K), once per state, arms and moment. An arm whose outcomes were taken back before they came counts as
+    O(K) per state, arms and moment. An arm whose outcomes were taken back before they came counts as
     one without any, until they come.
     """
     arms, clock = situation.arms, state.clock(situation.now)
@@ -71,16 +74,31 @@ def columns(state: LearntState, situation: Situation) -> Columns:
         n = np.zeros(len(arms), np.int64)
         sums = np.zeros((3, len(arms)))
         for place, arm in enumerate(arms):
-            view = state.view(arm, clock)
-            if view is not None and view.n > 0 and view.weight > 0:
-                n[place] = view.n
-                sums[:, place] = view.weight, view.reward, view.square
+            known = _known(state, arm, clock)
+            if known is not None:
+                n[place] = known[0]
+                sums[:, place] = known[1:]
         weight, reward, square = sums
         # Of a reward on [0, 1] neither sum exceeds the one before; rounding must not make them.
         reward = np.clip(reward, 0.0, weight)
         return Columns(n, weight, reward, np.clip(square, 0.0, reward))
 
     return state.memo.get(("columns", arms, clock), found)
+
+
+def _known(state: LearntState, arm: str, clock: float) -> _Known | None:
+    record = state.arms.get(arm)
+    if record is None:
+        return None
+
+    def found() -> _Known:
+        view = state.view(arm, clock)
+        if view is None or view.n <= 0 or view.weight <= 0:
+            return 0, 0.0, 0.0, 0.0
+        return view.n, view.weight, view.reward, view.square
+
+    # Kept with the arm's sums, which states share until an outcome of that arm comes.
+    return record.memo.get(("columns", clock), found)
 
 
 def awaited(situation: Situation) -> Float64s:

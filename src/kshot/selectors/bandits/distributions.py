@@ -4,7 +4,7 @@ from dataclasses import dataclass, fields, replace
 from typing import Protocol
 
 import numpy as np
-from scipy.special import betainc, betaincinv, betaln, gammaln, ndtr, ndtri, stdtr, stdtrit
+from scipy.special import betainc, betaincinv, betaln, ndtr, ndtri, stdtr, stdtrit
 
 from kshot.arrays import Bools, Float64s
 
@@ -19,10 +19,12 @@ _AWAY = 2.0
 """Width of a panel in distances from a singularity that lies behind it."""
 _TOWARDS = 0.8
 """Width of a panel in distances to a singularity that lies ahead."""
-_SMOOTH = 4.0
+_SMOOTH = 12.0
 """From this parameter on a Beta density is smooth enough at its edge."""
+_HEAVY = 10.0
+"""Degrees of freedom from which on a Student tail falls more like a normal one."""
 _NEAREST = 1e-16
-_LAST = 1e-5
+_LAST = 1e-7
 """Probability next to a Beta distribution's edge that one panel may span."""
 _INV_SQRT_2PI = 1 / np.sqrt(2 * np.pi)
 
@@ -138,7 +140,8 @@ class Students:
         """Return scales, or shares of the distance to the middle where that is more: tails fall slowly."""
         distance = x - self.loc
         share = np.where(distance < 0, -_TOWARDS * distance, _AWAY * distance)
-        return np.maximum(_STEP * self.scale, share)
+        # Of many degrees of freedom the tail is a normal one, and soon over.
+        return np.maximum(_STEP * self.scale, share / (1.0 + self.df / _HEAVY))
 
     def cdf(self, x: Float64s) -> Float64s:
         """Return cumulative probabilities."""
@@ -148,7 +151,8 @@ class Students:
         """Return densities."""
         df = self.df
         z = (x - self.loc[:, None]) / self.scale[:, None]
-        constant = gammaln((df + 1) / 2) - gammaln(df / 2) - 0.5 * np.log(df * np.pi) - np.log(self.scale)
+        # Not by two gamma functions, whose difference is lost in rounding for many degrees of freedom.
+        constant = -betaln(df / 2, 0.5) - 0.5 * np.log(df) - np.log(self.scale)
         return np.exp(constant[:, None] - (df[:, None] + 1) / 2 * np.log1p(z * z / df[:, None]))
 
 
