@@ -235,6 +235,8 @@ class SelectionReply(Reply):
     )
     frame: Frame | None = None
     explain: Explanation | None = None
+    decision_id: str | None = Field(default=None, description="of the policy that chose; only with `auto`")
+    variant: str | None = Field(default=None, description="what the policy chose; only with `auto`")
 
 
 class BatchRequest(Request):

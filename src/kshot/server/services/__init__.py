@@ -75,22 +75,23 @@ class Services:
             count=metrics.scores_looked_up,
             scored=metrics.scores_computed,
         )
-        self.selections = SelectionService(
-            self.store,
-            self.registry,
-            self.selection_log,
-            metrics,
-            self.scoring,
-            concurrency=settings.select_concurrency,
-            queue=settings.select_queue,
-            scorer_tokens=settings.scorer_query_tokens,
-        )
         self.prompts = PromptService(self.store)
         # The shell's own counters are `self._metrics`; these are what outcomes are measured in.
         self.metrics = MetricService(self.store)
         self.learning = LearningLoop(self.store, self.registry, self._embedders, self.prompts, metrics)
         self.policies = self.learning.policies
         self.decisions = self.learning.decisions
+        self.selections = SelectionService(
+            self.store,
+            self.registry,
+            self.selection_log,
+            metrics,
+            self.scoring,
+            self.decisions,
+            concurrency=settings.select_concurrency,
+            queue=settings.select_queue,
+            scorer_tokens=settings.scorer_query_tokens,
+        )
         self.reports = ReportService(self.store, self.learning.states)
         self.evaluations = EvaluationService(self.store, self.learning.states)
         self.feedback = FeedbackService(

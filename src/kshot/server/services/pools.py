@@ -21,6 +21,8 @@ from kshot.records import Pool
 from kshot.schemas.pools import PoolCreate, PoolInfo, PoolList, PoolPatch, PoolSettings, PoolStats
 from kshot.server.metrics import Metrics
 from kshot.server.selectors_schema import build_selector
+from kshot.server.services.auto_method import AUTO
+from kshot.server.services.auto_method import checked as checked_auto
 from kshot.server.services.gaps import count_gaps
 from kshot.server.services.health import HealthCache
 from kshot.server.services.indexing import Indexer, Stopped
@@ -251,10 +253,16 @@ class PoolService:
         with _pointing_at("/settings/token_layer"):
             check_token_layer(settings.token_layer, embedder.token_layers)
         with _pointing_at("/settings/select/method"):
-            build_selector(settings.select.method, {})
+            if settings.select.method == AUTO:
+                checked_auto(settings.select.params.get(AUTO, {}))
+            else:
+                build_selector(settings.select.method, {})
         for method, params in settings.select.params.items():
             with _pointing_at(f"/settings/select/params/{method}"):
-                build_selector(method, params)
+                if method == AUTO:
+                    checked_auto(params)
+                else:
+                    build_selector(method, params)
 
 
 @contextmanager

@@ -4,6 +4,7 @@ import asyncio
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any, TypeVar
 
@@ -29,6 +30,7 @@ from kshot.server.logs import get_logger
 from kshot.server.metrics import Metrics
 from kshot.server.problems import problem
 from kshot.server.services.answering import Answer, finished
+from kshot.server.services.auto_method import Decides, choose
 from kshot.server.services.choosing import Method
 from kshot.server.services.clusters import cluster_features
 from kshot.server.services.drafting import Clock, Draft, asks_scorer, drafted, milliseconds
@@ -66,6 +68,7 @@ class SelectionService:
         selection_log: SelectionLog,
         metrics: Metrics,
         scoring: ScoringService,
+        decisions: Decides,
         *,
         concurrency: int,
         queue: int,
@@ -77,6 +80,7 @@ class SelectionService:
         self._metrics = metrics
         self._threads = ThreadPoolExecutor(concurrency, thread_name_prefix="kshot-select")
         self._scoring = scoring
+        self._decisions = decisions
         self._scorer_tokens = scorer_tokens
         self._room = concurrency + queue
         self._running = 0
@@ -140,6 +144,9 @@ class SelectionService:
         pool = runtime.record.name
         try:
             runtime.check_embedder()
+            auto = await choose(self._decisions, runtime, request)
+            if auto is not None:
+                request = auto.request
             method = method_of(runtime, request)
             if asks_scorer(runtime, method, request) is not None:
                 self._scoring.require_configured()
@@ -150,6 +157,13 @@ class SelectionService:
                 query, cluster = await cluster_features(self._store, runtime, asked, request.sticky.clusters)
             clock = Clock(started, time.perf_counter())
             made = await self._answer(runtime, method, query, request, clock, cluster, asked)
+            if auto is not None:
+                told = {
+                    "selection_id": auto.selection_id,
+                    "decision_id": auto.decision.decision_id,
+                    "variant": auto.decision.variant,
+                }
+                made = replace(made, reply=made.reply.model_copy(update=told))
         except Exception:
             # Counted, and raised again.
             self._metrics.select_ended(pool, "error")
