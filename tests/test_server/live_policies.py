@@ -9,7 +9,7 @@ from tests.test_server.live import HASHING, Live, wait_until
 
 CONTEXT = {"embedder": HASHING, "dimension": 8}
 VARIANTS = [{"name": name, "template": name + ": {{ inputs }}"} for name in ("brief", "formal", "warm")]
-DETERMINED = {"floor": 0.0, "hold_out": 0.0, "nursery": 0.0}
+DETERMINED: dict[str, Any] = {"floor": 0.0, "hold_out": 0.0, "nursery": 0.0}
 """Nothing is served at random."""
 
 

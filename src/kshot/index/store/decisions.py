@@ -2,7 +2,7 @@
 
 from collections.abc import Collection, Iterator, Sequence
 from datetime import datetime
-from typing import NamedTuple, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 from sqlalchemy import ColumnElement, Connection, Row, and_, delete, exists, func, or_, select, update
 
@@ -237,7 +237,8 @@ def _found(connection: Connection, decision_id: str) -> DecisionRecord:
 
 
 def _record(row: Row[tuple[object, ...]]) -> DecisionRecord:
-    return DecisionRecord(**row._mapping)  # noqa: SLF001  # SQLAlchemy's public accessor
+    fields: dict[str, Any] = dict(zip(_FIELDS, row, strict=True))
+    return DecisionRecord(**fields)
 
 
 def _session(connection: Connection, policy_id: int, session_key: str) -> StoredSession | None:

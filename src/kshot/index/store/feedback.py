@@ -2,7 +2,7 @@
 
 from collections.abc import Collection, Iterator, Sequence
 from datetime import datetime
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from sqlalchemy import ColumnElement, Row, and_, delete, func, select
 
@@ -13,6 +13,7 @@ from kshot.records import FeedbackEvent, NewFeedback
 
 _c = feedback.c
 _COLUMNS = tuple(feedback.c)
+_NAMES = tuple(column.name for column in _COLUMNS)
 _FIELDS = tuple(column.name for column in _COLUMNS if column.name != "seq")
 # SQLite takes 32,766 parameters per statement, older ones 999.
 _IDS_AT_ONCE = 900
@@ -104,8 +105,9 @@ def _same(event: NewFeedback) -> ColumnElement[bool]:
 
 
 def _event(row: Row[tuple[object, ...]]) -> FeedbackEvent:
-    fields = dict(row._mapping)  # noqa: SLF001  # SQLAlchemy's public accessor
-    return FeedbackEvent(**{**fields, "tags": fields["tags"] or {}})
+    fields: dict[str, Any] = dict(zip(_NAMES, row, strict=True))
+    fields["tags"] = fields["tags"] or {}
+    return FeedbackEvent(**fields)
 
 
 def _batches(ids: Sequence[str]) -> Iterator[Sequence[str]]:

@@ -19,7 +19,7 @@ from sqlalchemy import (
 
 from kshot.index.store.columns import UtcDateTime, big_key, json_column
 
-HEAD: Final = "0005"
+HEAD: Final = "0006"
 """The schema revision that this code reads and writes."""
 
 VERSION_TABLE: Final = "kshot_schema"

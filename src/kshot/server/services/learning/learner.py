@@ -164,7 +164,9 @@ class Learner:
             if further is not None:
                 self.learnt = further
                 return
-        histories = self._store.feedback_of("decision", ids, upto_seq=last)
+        histories = self._store.feedback_of("decision", ids, upto_seq=learnt.upto_seq)
+        for event in batch:
+            histories[event.target_id].append(event)
         found = news(learnt.definition, batch, records, histories)
         state = learnt.state
         if len(found.addends):

@@ -11,7 +11,7 @@ from kshot.arrays import Int64s
 from kshot.records import DecisionRecord
 from kshot.server.services.learning.outcomes import features_of
 
-NARROWED = frozenset({"lin_ucb", "rff_ucb", "pak_ucb"})
+NARROWED = frozenset({"lin_ucb", "pak_ucb", "rff_ucb", "ucb1", "ucb_v"})
 """Algorithms that would otherwise choose the same arm for everybody until the first outcome is in."""
 MOST = 2_000
 """Decisions that are kept in mind, the newest."""
