@@ -221,7 +221,8 @@ def set_variant(
     if session.json:
         output.print_json(changed)
     else:
-        output.print_text(f"variant {changed.name} of policy {name} is {changed.status}")
+        now = next(one.status for one in changed.variants if one.name == variant)
+        output.print_text(f"variant {variant} of policy {name} is {now}")
 
 
 def variant_of(given: str) -> dict[str, Any]:

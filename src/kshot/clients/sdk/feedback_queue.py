@@ -145,15 +145,17 @@ class AsyncFeedbackQueue(_Delivery):
         self._task: asyncio.Task[None] | None = None
 
     def add(self, item: Mapping[str, Any]) -> None:
-        """Take an outcome in and return at once; call it within the client's event loop."""
+        """Take an outcome in and return at once; outside of an event loop it waits for a call in one."""
         self.outbox.add(item)
         self._idle.clear()
         self._news.set()
-        if self._task is None:
-            self._task = asyncio.get_running_loop().create_task(self._run(), name="kshot-feedback")
+        with contextlib.suppress(RuntimeError):
+            self._start(asyncio.get_running_loop())
 
     async def flush(self, timeout_s: float | None = None) -> bool:
         """Wait until nothing waits any more; False if that took longer than ``timeout_s``."""
+        if len(self.outbox):
+            self._start(asyncio.get_running_loop())
         try:
             await asyncio.wait_for(self._idle.wait(), timeout_s)
         except TimeoutError:
@@ -168,6 +170,10 @@ class AsyncFeedbackQueue(_Delivery):
             with contextlib.suppress(asyncio.CancelledError):
                 await self._task
         self.closed()
+
+    def _start(self, loop: asyncio.AbstractEventLoop) -> None:
+        if self._task is None:
+            self._task = loop.create_task(self._run(), name="kshot-feedback")
 
     async def _run(self) -> None:
         while True:

@@ -9,7 +9,7 @@ from kshot.clients.sdk.decision import Decision
 from kshot.records import Content
 from kshot.schemas.base import Deleted
 from kshot.schemas.decisions import DecisionReply, EvaluationReply, PolicyReport
-from kshot.schemas.policies import AlgorithmInfo, AlgorithmList, PolicyInfo, PolicyList, VariantInfo
+from kshot.schemas.policies import AlgorithmInfo, AlgorithmList, PolicyInfo, PolicyList
 
 EVALUATION_TIMEOUT_S = 600.0
 
@@ -86,7 +86,7 @@ def delete_policy(name: str) -> Call[None]:
     return Call(method="DELETE", path=path_of("policies", name), read=lambda _: None)
 
 
-def add_variant(policy: str, name: str, **content: Any) -> Call[VariantInfo]:
+def add_variant(policy: str, name: str, **content: Any) -> Call[PolicyInfo]:
     """Add a variant; an edit of another one names it as ``parent`` and starts near what that one learnt.
 
     Parameters
@@ -106,13 +106,13 @@ def add_variant(policy: str, name: str, **content: Any) -> Call[VariantInfo]:
         path=path_of("policies", policy, "variants"),
         body=encode({"name": name, **content}),
         creates=True,
-        read=reader(VariantInfo),
+        read=reader(PolicyInfo),
     )
 
 
 def update_variant(
     policy: str, name: str, *, status: str | None = None, cost: float | None = None
-) -> Call[VariantInfo]:
+) -> Call[PolicyInfo]:
     """Pause, retire or activate a variant, or say what it costs.
 
     Raises
@@ -123,7 +123,7 @@ def update_variant(
         method="PATCH",
         path=path_of("policies", policy, "variants", name),
         body=encode(present(status=status, cost=cost)),
-        read=reader(VariantInfo),
+        read=reader(PolicyInfo),
     )
 
 
