@@ -13,6 +13,7 @@ from kshot.clients.cli import (
     demo,
     difficulty,
     doctor,
+    feedback,
     gaps,
     ingest,
     output,
@@ -127,6 +128,7 @@ app.add_typer(policies.app, name="policy")
 app.add_typer(scorer.app, name="scorer")
 ingest.register(app)
 selections.register(app)
+feedback.register(app)
 score.register(app)
 doctor.register(app)
 
