@@ -177,8 +177,7 @@ class ToyCompletionServer:
 
     def _problem(self, body: Mapping[str, Any]) -> str | None:
         prompts = body.get("prompt")
-        many = isinstance(prompts, list) and len(prompts) > _MAX_PROMPTS
-        if many and not isinstance(prompts[0], int):
+        if isinstance(prompts, list) and len(prompts) > _MAX_PROMPTS and not isinstance(prompts[0], int):
             return "too many prompts"
         if body.get("priority") and not self._priorities:
             return "priority scheduling is not enabled"
