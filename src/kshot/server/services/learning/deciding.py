@@ -104,7 +104,7 @@ class Deciding:
                 continue
             if not answer.is_new:
                 return await self._again(learner.definition, answer.record, request, digest)
-            if learner.narrows:
+            if learner.narrows and answer.record.active:
                 learner.pending.add(answer.record)
             self._metrics.decided(policy, answer.record.served, "new")
             return decision_reply(answer.record, learner.definition, messages=shown.messages)

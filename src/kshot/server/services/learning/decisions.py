@@ -12,6 +12,7 @@ from kshot.schemas.decisions import DecideRequest, DecisionReply, ServedRequest
 from kshot.selectors.bandits.feedback import EventKind
 from kshot.selectors.bandits.ledger import Account, Status
 from kshot.server.services.learning.deciding import Deciding
+from kshot.server.services.learning.definitions import FROZEN_AT
 from kshot.server.services.learning.eligibility import known_variant
 from kshot.server.services.learning.events import outcome_event
 from kshot.server.services.learning.learner import Learner
@@ -144,16 +145,23 @@ class DecisionService:
                 [_event(record, EventKind.CANCEL, ERASURE) for record in some]
             )
             last = max(last, *(one.event.seq for one in appended))
-        learner = self._states.find(policy_id)
-        record = learner.definition.record
-        if learner.definition.frozen_at is not None and learner.definition.frozen_at < last:
-            # An erasure is learnt even by a policy that learns nothing else.
-            config = {**record.config, "frozen_at": last}
-            record = self._store.update_policy(policy_id, config, expected=record.stamp, learns_anew=False)
+        for _ in range(_ATTEMPTS):
+            record = self._store.get_policy_by_id(policy_id)
             learner = self._states.install(record)
-        learner.catch_up()
-        learner.save(now=True)
-        self._store.drop_policy_states(policy_id, before_seq=last)
+            frozen_at = learner.definition.frozen_at
+            if frozen_at is not None and frozen_at < last:
+                # An erasure is learnt even by a policy that learns nothing else.
+                config = {**record.config, FROZEN_AT: last}
+                record = self._store.update_policy(
+                    policy_id, config, expected=record.stamp, learns_anew=False
+                )
+                learner = self._states.install(record)
+            learner.catch_up()
+            # Only with this on disk may what it was subtracted from go: who follows later takes it over.
+            if learner.save(now=True) and learner.learnt.upto_seq >= last:
+                self._store.drop_policy_states(policy_id, before_seq=last)
+                return
+        raise Unavailable(f"policy {record.name!r} is changed by too many requests at once")
 
 
 def _event(record: DecisionRecord, kind: EventKind, key: str, variant: str | None = None) -> NewFeedback:

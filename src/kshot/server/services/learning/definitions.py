@@ -18,6 +18,8 @@ from kshot.server.validation import validated
 
 INHERITED = "inherited"
 """Field of a variant's config: what its parent had learnt when the variant was added."""
+FROZEN_AT = "frozen_at"
+"""Field of a policy's config: how far in the log it learns while it is frozen."""
 PARENT_OUTCOMES = 5.0
 """What is inherited counts as so many outcomes, where the algorithm has no coefficients to pull to."""
 
@@ -121,7 +123,7 @@ def define(record: StoredPolicy, features: Features, rules: RewardRules) -> Defi
         features=features,
         rules=rules,
         variants=variants,
-        frozen_at=record.config.get("frozen_at") if settings.mode == "frozen" else None,
+        frozen_at=record.config.get(FROZEN_AT) if settings.mode == "frozen" else None,
     )
 
 

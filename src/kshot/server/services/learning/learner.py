@@ -103,10 +103,10 @@ class Learner:
                 self._save(SAVE_EVERY_EVENTS, None)
         return count
 
-    def save(self, *, now: bool = False) -> None:
-        """Save the state if there is news and it is time for it."""
+    def save(self, *, now: bool = False) -> bool:
+        """Save the state if there is news and it is time for it; False if the policy has another version."""
         with self._lock:
-            self._save(1, None if now else SAVE_EVERY_S)
+            return self._save(1, None if now else SAVE_EVERY_S)
 
     def redefine(self, definition: Definition) -> None:
         """Go on under another definition of the same policy; what was learnt stays where it fits."""
@@ -176,15 +176,17 @@ class Learner:
         # One reference is swapped; who decides meanwhile goes on with the old one.
         self.learnt = Learnt(learnt.definition, state, yardstick, last)
 
-    def _save(self, least_events: int, least_s: float | None) -> None:
+    def _save(self, least_events: int, least_s: float | None) -> bool:
         learnt = self.learnt
         if learnt.upto_seq - self._saved_seq < least_events:
-            return
+            return True
         if least_s is not None and time.monotonic() - self._saved_at < least_s:
-            return
+            return True
         record = learnt.definition.record
-        self._store.save_policy_state(record.id, record.version, learnt.upto_seq, learnt.to_bytes())
+        if not self._store.save_policy_state(record.id, record.version, learnt.upto_seq, learnt.to_bytes()):
+            return False
         self._saved_seq, self._saved_at = learnt.upto_seq, time.monotonic()
+        return True
 
 
 def _algorithm(definition: Definition) -> str:

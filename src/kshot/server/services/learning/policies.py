@@ -21,7 +21,7 @@ from kshot.server.algorithms_schema import build_policy
 from kshot.server.metrics import Metrics
 from kshot.server.selectors_schema import build_selector
 from kshot.server.services.learning.contexts import Contexts
-from kshot.server.services.learning.definitions import INHERITED, settings_of
+from kshot.server.services.learning.definitions import FROZEN_AT, INHERITED, settings_of
 from kshot.server.services.learning.inheriting import inherited
 from kshot.server.services.learning.metrics import ensure_metric
 from kshot.server.services.learning.replies import policy_info
@@ -31,7 +31,6 @@ from kshot.server.validation import refusal, validated
 
 LEARNS_ANEW = ("algorithm", "context", "half_life_s")
 """Settings whose change makes another version, which learns from the log from its beginning."""
-_FROZEN_AT = "frozen_at"
 _DETERMINISTIC = frozenset({"fixed", "lin_ucb", "pak_ucb", "rff_ucb", "ucb1", "ucb_v"})
 
 
@@ -91,7 +90,7 @@ class PolicyService:
         ensure_metric(self._store, settings.metric)
         config = settings.model_dump(mode="json")
         if settings.mode == "frozen":
-            config[_FROZEN_AT] = 0
+            config[FROZEN_AT] = 0
         record = self._store.create_policy(
             request.name, config, [_new_variant(variant) for variant in request.variants]
         )
@@ -128,9 +127,9 @@ class PolicyService:
         learns_anew = any(getattr(settings, field) != getattr(before, field) for field in LEARNS_ANEW)
         config = settings.model_dump(mode="json")
         if settings.mode == "frozen":
-            present = record.config.get(_FROZEN_AT)
+            present = record.config.get(FROZEN_AT)
             # What is in the log by now is learnt; what comes later is not.
-            config[_FROZEN_AT] = self._store.last_feedback_seq() if present is None else present
+            config[FROZEN_AT] = self._store.last_feedback_seq() if present is None else present
         return self._served(
             self._store.update_policy(record.id, config, expected=record.stamp, learns_anew=learns_anew)
         )

@@ -15,6 +15,8 @@ EXPIRY = "expiry"
 """Idempotency key of the event that ends a decision's window."""
 BATCH = 500
 """Decisions that are looked at per policy and round."""
+BATCHES = 20
+"""At most so many of these."""
 GRACE_S = 2.0
 """Decisions are recorded a little after the time they bear."""
 PURGE_EVERY_S = 3_600.0
@@ -33,24 +35,27 @@ class Sweeper:
         """Do what is due; called about every second."""
         now = datetime.now(UTC)
         for learner in self._states.all():
-            self.expire(learner, now)
+            # A start finds all decisions of before; they are looked through little by little.
+            for _ in range(BATCHES):
+                if not self.expire(learner, now):
+                    break
         if time.monotonic() >= self._next_purge:
             self._next_purge = time.monotonic() + PURGE_EVERY_S
             for learner in self._states.all():
                 self.purge(learner, now)
 
-    def expire(self, learner: Learner, now: datetime) -> int:
-        """End the windows that have passed of decisions without a value, and return how many there were."""
+    def expire(self, learner: Learner, now: datetime) -> bool:
+        """End windows that have passed of decisions without a value; True if there may be more."""
         definition = learner.definition
         metric = definition.settings.metric
         rule = definition.rules.metrics[metric]
         if rule.default is None:
-            return 0
+            return False
         before = now - timedelta(seconds=rule.window_s + min(GRACE_S, rule.window_s))
         place = self._id_to_place.get(definition.id)
         due = self._store.decisions_between(definition.id, place, before, BATCH)
         if not due:
-            return 0
+            return False
         events = self._store.feedback_of("decision", [record.id for record in due])
         expired = [
             _expiry(record, now)
@@ -61,7 +66,7 @@ class Sweeper:
         if expired:
             self._states.appended(definition.id)
         self._id_to_place[definition.id] = (due[-1].decided_at, due[-1].id)
-        return len(expired)
+        return len(due) == BATCH
 
     def purge(self, learner: Learner, now: datetime) -> tuple[int, int]:
         """Delete decisions and sessions past their time, and return how many of each."""
