@@ -2,7 +2,7 @@
 
 import pytest
 
-from kshot.clients.scorers.base import Boundary, Chat, Message, Pair, Parts, Scored, ScoringOptions
+from kshot.clients.scorers.base import Boundary, Chat, Message, NotScored, Pair, Parts, Scored, ScoringOptions
 from kshot.clients.scorers.transformers_scorer import TransformersScorer
 from tests.test_clients.test_scorers.tiny_model import Oracle, make_tiny_model
 
@@ -74,6 +74,7 @@ async def test_a_model_without_a_template_says_so(tmp_path):
     scorer = TransformersScorer(str(make_tiny_model(tmp_path)))
     (refused,) = await scorer.score_batch([Pair(context=Chat(messages=HELLO), completion="x")])
     await scorer.close()
+    assert isinstance(refused, NotScored)
     assert refused.code == "invalid_input"
     assert "no template" in refused.message
 
@@ -84,6 +85,7 @@ async def test_a_template_that_always_thinks_is_refused(tmp_path):
     scorer = TransformersScorer(str(folder))
     (refused,) = await scorer.score_batch([Pair(context=Chat(messages=HELLO), completion="x")])
     await scorer.close()
+    assert isinstance(refused, NotScored)
     assert refused.code == "invalid_parameter"
 
 
