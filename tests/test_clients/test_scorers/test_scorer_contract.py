@@ -12,7 +12,17 @@ from collections.abc import AsyncIterator, Iterator
 import numpy as np
 import pytest
 
-from kshot.clients.scorers.base import Boundary, Pair, Scored, Scorer, ScoringMode, ScoringOptions
+from kshot.clients.scorers.base import (
+    Boundary,
+    Chat,
+    Message,
+    Pair,
+    Parts,
+    Scored,
+    Scorer,
+    ScoringMode,
+    ScoringOptions,
+)
 from kshot.clients.scorers.launcher import VllmServer
 from kshot.clients.scorers.transformers_scorer import TransformersScorer
 from kshot.clients.scorers.vllm_http import VllmHttpScorer
@@ -218,6 +228,34 @@ async def test_a_context_too_long_is_cut_on_request(scorer):
     assert cut.dropped == 55
     (same,) = await scored(scorer, [Pair(context=context[55:], completion=(30, 30))])
     assert cut.sum_nats == pytest.approx(same.sum_nats, abs=2 * await tolerance(scorer))
+
+
+async def test_a_chat_is_written_by_the_models_own_template(scorer):
+    asked = Chat(messages=(Message(role="user", content="What is the capital of France? One word."),))
+    good, bad = await scored(scorer, [Pair(context=asked, completion=word) for word in ("Paris", "banana")])
+    assert good.boundary is bad.boundary is Boundary.SEPARATE
+    assert good.sum_nats > bad.sum_nats + 2
+    written = (
+        "<|im_start|>system\nYou are a helpful AI assistant named SmolLM, trained by Hugging Face<|im_end|>\n"
+        "<|im_start|>user\nWhat is the capital of France? One word.<|im_end|>\n<|im_start|>assistant\n"
+    )
+    (same,) = await scored(scorer, [Pair(context=written, completion="Paris")])
+    assert same.tokens == good.tokens
+    assert same.sum_nats == pytest.approx(good.sum_nats, abs=same.tokens * await tolerance(scorer))
+
+
+async def test_whole_demonstrations_are_dropped_where_a_context_is_too_long(scorer):
+    shown = tuple(f"Number {i} is even or odd: {('even', 'odd')[i % 2]}\n" for i in range(300))
+    query = "Number 7 is even or odd:"
+    long = Parts(instruction="Say it.\n", demonstrations=shown, query=query)
+    options = ScoringOptions(on_overflow="drop_demos")
+    (odd,) = await scored(scorer, [Pair(context=long, completion=" odd")], options)
+    assert odd.truncated
+    assert odd.dropped_demonstrations > 0
+    kept = "".join(shown[odd.dropped_demonstrations :])
+    (same,) = await scored(scorer, [Pair(context=f"Say it.\n{kept}{query}", completion=" odd")])
+    assert not same.truncated
+    assert same.sum_nats == pytest.approx(odd.sum_nats, abs=same.tokens * await tolerance(scorer))
 
 
 async def test_what_a_prompt_must_be_is_said(scorer):
