@@ -284,3 +284,35 @@ def test_choices_are_counted(live: Live):
     assert f'kshot_policy_choice_total{{policy="{asked.name}",variant="warm"}} 1.0' in text
     for outcome in ("new", "repeated", "refused"):
         assert f'kshot_decisions_total{{outcome="{outcome}",policy="{asked.name}"}} 1.0' in text
+
+
+def test_reported_costs_take_the_place_of_declared_ones_and_are_kept_apart_from_rewards(live: Live):
+    metric = {"name": f"usd-{uuid4().hex}", "low": 0.0, "high": 10.0, "better": "low", "aggregate": "sum"}
+    assert live.http.post("/v1/metrics", json=metric).status_code == 201
+    variants = [{"name": "big", "cost": 1.0}, {"name": "small", "cost": 1.0}, {"name": "new"}]
+    asked = policy(live, variants=variants, cost_metric=metric["name"], algorithm="lin_ucb", **DETERMINED)
+
+    def costs():
+        return {one["name"]: one["cost"] for one in asked.info()["variants"]}
+
+    assert costs() == {"big": 1.0, "small": 1.0, "new": None}
+    own = asked.decide(eligible=["big"])
+    for part in (2.0, 3.0):
+        asked.tell(own, part, metric=metric["name"])
+    asked.tell(asked.decide(eligible=["big"]), 3.0, metric=metric["name"])
+    asked.tell(asked.decide(eligible=["small"]), 0.5, metric=metric["name"])
+    # big: 5 and 3; small: 0.5; the new one as the mean of all three.
+    assert costs() == {"big": 4.0, "small": 0.5, "new": pytest.approx(8.5 / 3)}
+    assert asked.info()["outcomes"] == 0
+    assert asked.decide(cost_weight=1.0)["variant"] == "small"
+    # A cancelled decision has cost nothing either.
+    live.http.post(f"/v1/decisions/{own['decision_id']}/cancel").raise_for_status()
+    assert costs()["big"] == 3.0
+    # The same by a replay: without the metric nothing is known of it, and with it again all.
+    assert asked.patch(cost_metric=None)["variants"][0]["cost"] == 1.0
+    assert asked.patch(cost_metric=metric["name"])["variants"][0]["cost"] == 3.0
+    assert pointers(the_problem(live.http.patch(asked.url, json={"cost_metric": "reward"}))) == [
+        "/cost_metric"
+    ]
+    problem = the_problem(live.http.patch(asked.url, json={"cost_metric": "none"}), 404)
+    assert problem["code"] == "metric_not_found"

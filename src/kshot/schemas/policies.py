@@ -157,6 +157,11 @@ class PolicySettings(Request):
     cost_reference: Annotated[float, Field(gt=0, allow_inf_nan=False)] = Field(
         default=1.0, description="the cost that `cost_weight` 1 sets against a whole unit of reward"
     )
+    cost_metric: Name | None = Field(
+        default=None,
+        description="a declared metric whose values are what decisions cost: their mean is then what a variant "
+        "is expected to cost",
+    )
     cost_weight: Annotated[float, Field(ge=0, le=1000)] = Field(
         default=0.0, description="how much cost counts where the request does not say; 0: not at all"
     )
@@ -198,6 +203,7 @@ class PolicyPatch(Request):
     control: Name | None = None
     fallback: Name | None = None
     half_life_s: Annotated[float, Field(gt=0, le=10 * 366 * 86_400)] | None = None
+    cost_metric: Name | None = None
     cost_reference: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
     cost_weight: Annotated[float, Field(ge=0, le=1000)] | None = None
     session_ttl_s: Annotated[float, Field(gt=0, le=366 * 86_400)] | None = None
@@ -215,7 +221,9 @@ class VariantInfo(Reply):
     selector: dict[str, Any] | None = None
     parameters: dict[str, Any]
     parent: str | None = None
-    cost: float | None = None
+    cost: float | None = Field(
+        default=None, description="expected, by what was reported, else as it was declared"
+    )
     outcomes: int
     mean: float | None = Field(
         description="mean reward, 0 to 1, higher is better; null before the first outcome"

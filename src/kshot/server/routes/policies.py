@@ -8,6 +8,7 @@ from kshot.errors import (
     DimensionMismatch,
     EmbedderUnavailable,
     IdempotencyConflict,
+    MetricNotFound,
     Overloaded,
     PolicyExists,
     PolicyNotFound,
@@ -70,7 +71,14 @@ async def list_algorithms() -> Response:
     response_model=PolicyInfo,
     **contract(
         body=PolicyCreate,
-        problems=(PolicyExists, PromptNotFound, PoolNotFound, UnknownSelector, IdempotencyConflict),
+        problems=(
+            PolicyExists,
+            PromptNotFound,
+            PoolNotFound,
+            MetricNotFound,
+            UnknownSelector,
+            IdempotencyConflict,
+        ),
     ),
 )
 async def create_policy(request: Request) -> Response:
@@ -100,7 +108,9 @@ async def get_policy(policy: str, request: Request) -> Response:
 @router.patch(
     "/policies/{policy}",
     response_model=PolicyInfo,
-    **contract(body=PolicyPatch, problems=(PolicyNotFound, PoolNotFound, UnknownSelector, Conflict)),
+    **contract(
+        body=PolicyPatch, problems=(PolicyNotFound, PoolNotFound, MetricNotFound, UnknownSelector, Conflict)
+    ),
 )
 async def patch_policy(policy: str, request: Request) -> Response:
     """Change settings; another algorithm, context or half-life learns anew from the log."""

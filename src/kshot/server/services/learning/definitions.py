@@ -56,6 +56,8 @@ class Definition:
         What is decided on; the intercept alone where the algorithm does not look at contexts.
     rules : RewardRules
         What is learnt from.
+    cost_rules : RewardRules or None
+        By what costs are reported, if they are.
     variants : mapping of str to Variant
         In the order of their creation.
     frozen_at : int or None
@@ -67,6 +69,7 @@ class Definition:
     policy: Policy[Any]
     features: Features
     rules: RewardRules
+    cost_rules: RewardRules | None
     variants: Mapping[str, Variant]
     frozen_at: int | None
 
@@ -84,6 +87,11 @@ class Definition:
     def dimension(self) -> int:
         """Features that are learnt from; 0 where contexts do not matter."""
         return self.features.contexts.dimension if self.policy.contextual else 0
+
+    @property
+    def yardsticks(self) -> list[str | None]:
+        """What is summed beside the state: saved states of other such sums are of no use."""
+        return [self.features.version, self.settings.control, self.settings.cost_metric]
 
     @cached_property
     def exploration(self) -> Exploration:
@@ -111,7 +119,9 @@ def settings_of(record: StoredPolicy) -> PolicySettings:
     return validated(PolicySettings, config, prefix="/settings")
 
 
-def define(record: StoredPolicy, features: Features, rules: RewardRules) -> Definition:
+def define(
+    record: StoredPolicy, features: Features, rules: RewardRules, cost_rules: RewardRules | None
+) -> Definition:
     """Join a policy's record with its features and its metric."""
     settings = settings_of(record)
     policy = build_policy(settings.algorithm, half_life_s=settings.half_life_s)
@@ -122,6 +132,7 @@ def define(record: StoredPolicy, features: Features, rules: RewardRules) -> Defi
         policy=policy,
         features=features,
         rules=rules,
+        cost_rules=cost_rules,
         variants=variants,
         frozen_at=record.config.get(FROZEN_AT) if settings.mode == "frozen" else None,
     )

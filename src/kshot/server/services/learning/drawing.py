@@ -157,7 +157,7 @@ def _choice(
 
 
 def _costs(learnt: Learnt, arms: Sequence[str]) -> dict[str, float]:
-    known = ((arm, learnt.definition.variants[arm].settings.cost) for arm in arms)
+    known = ((arm, learnt.cost_of(arm)) for arm in arms)
     return {arm: cost for arm, cost in known if cost is not None}
 
 

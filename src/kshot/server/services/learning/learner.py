@@ -9,12 +9,14 @@ import threading
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from types import MappingProxyType
 from typing import Any
 
 from kshot.errors import StateCorrupt
 from kshot.index.store import Store
 from kshot.index.store.policy_states import checksum_of
 from kshot.records import FeedbackEvent
+from kshot.selectors.bandits.costs import CostBook
 from kshot.server.logs import get_logger
 from kshot.server.services.learning.definitions import Definition
 from kshot.server.services.learning.outcomes import news
@@ -39,6 +41,8 @@ class Learnt:
     state : PolicyState
     yardstick : Yardstick
         What the control and the policy have earned.
+    costs : CostBook
+        What variants have cost, where that is reported.
     upto_seq : int
         The last event that is part of it.
     """
@@ -46,18 +50,28 @@ class Learnt:
     definition: Definition
     state: Any
     yardstick: Yardstick
+    costs: CostBook
     upto_seq: int
 
     def to_bytes(self) -> bytes:
         """Return it in a canonical form: equal for everybody who has read as much of the log."""
         header = {
             "layout": _LAYOUT,
-            "features": self.definition.features.version,
-            "control": self.definition.settings.control,
+            "sums": self.definition.yardsticks,
             "yardstick": self.yardstick.numbers(),
+            "costs": [[arm, *known] for (arm, _), known in sorted(self.costs.entries.items())],
         }
         text = json.dumps(header, sort_keys=True, separators=(",", ":")).encode()
         return text + b"\n" + bytes(self.state.to_bytes())
+
+    def cost_of(self, arm: str) -> float | None:
+        """Return what a variant is expected to cost: as reported, else declared, else as others do."""
+        if (arm, 0) in self.costs.entries:
+            return float(self.costs.expected([arm], 0)[0])
+        declared = self.definition.variants[arm].settings.cost
+        if declared is None and self.costs.entries:
+            return float(self.costs.expected([arm], 0)[0])
+        return declared
 
     def checksum(self) -> str:
         """Return what tells states apart."""
@@ -68,12 +82,19 @@ def restored(definition: Definition, upto_seq: int, blob: bytes) -> Learnt:
     """Return what `Learnt.to_bytes` gave; `StateCorrupt` if it is of other features or cannot be read."""
     text, _, state = blob.partition(b"\n")
     header = json.loads(text)
-    expected = (_LAYOUT, definition.features.version, definition.settings.control)
-    found = (header["layout"], header["features"], header["control"])
+    expected = [_LAYOUT, definition.yardsticks]
+    found = [header["layout"], header["sums"]]
     if found != expected:
         raise StateCorrupt(f"the saved state is of {found}, wanted {expected}")
     yardstick = Yardstick.of(definition.settings.control, header["yardstick"])
-    return Learnt(definition, definition.policy.restore(state), yardstick, upto_seq)
+    costs = CostBook(MappingProxyType({(arm, 0): (n, total) for arm, n, total in header["costs"]}))
+    return Learnt(definition, definition.policy.restore(state), yardstick, costs, upto_seq)
+
+
+def beginning(definition: Definition) -> Learnt:
+    """Return what is known before the first event."""
+    yardstick = Yardstick.of(definition.settings.control)
+    return Learnt(definition, definition.initial_state(), yardstick, CostBook(), 0)
 
 
 class Learner:
@@ -115,8 +136,7 @@ class Learner:
             old = before.definition
             limit = definition.frozen_at
             fits = (
-                (old.record.version, old.features.version, old.settings.control)
-                == (definition.record.version, definition.features.version, definition.settings.control)
+                (old.record.version, old.yardsticks) == (definition.record.version, definition.yardsticks)
             ) and (limit is None or before.upto_seq <= limit)
             self.learnt = replace(before, definition=definition) if fits else self._loaded(definition)
             self.narrows = NARROWED.intersection([_algorithm(definition)])
@@ -127,7 +147,7 @@ class Learner:
             self._saved_seq = found.upto_seq
             return found
         self._saved_seq = 0
-        return Learnt(definition, definition.initial_state(), Yardstick.of(definition.settings.control), 0)
+        return beginning(definition)
 
     def _saved(self, definition: Definition, least_seq: int) -> Learnt | None:
         """Return the newest saved state that can be read and goes far enough."""
@@ -173,8 +193,11 @@ class Learner:
             state = learnt.definition.policy.fold(state, found.addends)
         self.pending.settle(found.settled)
         yardstick = learnt.yardstick.after(found.moves)
+        costs = learnt.costs
+        for arm, cost, count in found.costs:
+            costs = costs.with_cost(arm, 0, cost, count=count)
         # One reference is swapped; who decides meanwhile goes on with the old one.
-        self.learnt = Learnt(learnt.definition, state, yardstick, last)
+        self.learnt = Learnt(learnt.definition, state, yardstick, costs, last)
 
     def _save(self, least_events: int, least_s: float | None) -> bool:
         learnt = self.learnt

@@ -9,7 +9,7 @@ from kshot.arrays import Int64s
 from kshot.records import DecisionRecord, FeedbackEvent
 from kshot.selectors.bandits import Addends
 from kshot.selectors.bandits.feedback import LoggedDecision
-from kshot.selectors.bandits.ledger import Account, Move, Outcome, changes
+from kshot.selectors.bandits.ledger import Account, Move, Outcome, Status, changes
 from kshot.selectors.bandits.metric_rules import RewardRules
 from kshot.server.services.learning.definitions import Definition
 from kshot.server.services.learning.events import outcome_event
@@ -26,6 +26,8 @@ class News(NamedTuple):
     """Decisions of which nothing more is awaited: they have an outcome, or were cancelled."""
     moves: list[tuple[DecisionRecord, Outcome, Outcome]]
     """Every change of an outcome, in the order of the log."""
+    costs: list[tuple[str, float, int]]
+    """Costs that became known: the arm, the cost, and 1; or -1 where one is taken back."""
 
 
 def features_of(record: DecisionRecord) -> Int64s:
@@ -52,14 +54,17 @@ def account_of(record: DecisionRecord, events: Sequence[FeedbackEvent], rules: R
     return account
 
 
-def is_learnt_from(definition: Definition, record: DecisionRecord) -> bool:
-    """Tell whether a decision's outcome is part of the policy's state.
+def unlearnt(definition: Definition, record: DecisionRecord) -> str:
+    """Say why a decision's outcome is no part of the policy's state; empty if it is.
 
-    Not if it was made while the policy was frozen, nor if it was made on other features than the algorithm
-    looks at now: nobody knows what those of its query would have been.
+    It is not if it was made while the policy was frozen, nor if it was made on other features than the
+    algorithm looks at now: nobody knows what those of its query would have been.
     """
-    fits = not definition.policy.contextual or record.feature_version == definition.features.version
-    return fits and record.mode != FROZEN
+    if record.mode == FROZEN:
+        return "the policy was frozen as it decided, so this is kept and not learnt from"
+    if definition.policy.contextual and record.feature_version != definition.features.version:
+        return "it was decided on other features than the policy looks at now, so this is not learnt from"
+    return ""
 
 
 def news(
@@ -81,6 +86,7 @@ def news(
         Every event of each of those decisions up to the last of the batch, in the order of the log.
     """
     first = batch[0].seq if batch else 0
+    costs: list[tuple[str, float, int]] = []
     moved: list[tuple[int, DecisionRecord, Move]] = []
     settled = set()
     contextual = definition.policy.contextual
@@ -90,12 +96,19 @@ def news(
             continue
         decision = logged_decision(record, contextual=contextual)
         account = Account.opened(decision, definition.rules)
-        learnt = is_learnt_from(definition, record)
+        learnt = not unlearnt(definition, record)
         for event in histories[decision_id]:
             later = account.after(outcome_event(event))
             if event.seq >= first and later is not account and learnt:
                 moved.append((event.seq, record, Move(decision, account.outcome(), later.outcome())))
             account = later
+        if definition.cost_rules is not None and learnt:
+            history = histories[decision_id]
+            earlier = [event for event in history if event.seq < first]
+            before = _cost(record, earlier, definition.cost_rules)
+            after = _cost(record, history, definition.cost_rules)
+            if before != after:
+                costs += [(*known, sign) for known, sign in ((before, -1), (after, 1)) if known is not None]
         if account.outcome().known or account.status == "cancelled":
             settled.add(decision_id)
     moved.sort(key=lambda one: one[0])
@@ -103,4 +116,18 @@ def news(
         changes([move for _, _, move in moved], definition.dimension),
         frozenset(settled),
         [(record, move.before, move.after) for _, record, move in moved],
+        costs,
     )
+
+
+def _cost(
+    record: DecisionRecord, events: Sequence[FeedbackEvent], rules: RewardRules
+) -> tuple[str, float] | None:
+    """Return which arm a decision served and what that cost; None where nothing is known, or counts."""
+    account = account_of(record, events, rules)
+    ((name, rule),) = rules.metrics.items()
+    values = account.values.get(name)
+    if not values or account.arm is None or account.status is not Status.ACTIVE:
+        return None
+    share, _ = rule.aggregated(values)
+    return account.arm, rule.low + (share if rule.better == "high" else 1.0 - share) * (rule.high - rule.low)

@@ -23,7 +23,7 @@ from kshot.server.selectors_schema import build_selector
 from kshot.server.services.learning.contexts import Contexts
 from kshot.server.services.learning.definitions import FROZEN_AT, INHERITED, settings_of
 from kshot.server.services.learning.inheriting import inherited
-from kshot.server.services.learning.metrics import ensure_metric
+from kshot.server.services.learning.metrics import ensure_metric, rule_of
 from kshot.server.services.learning.replies import policy_info
 from kshot.server.services.learning.states import PolicyStates
 from kshot.server.services.prompts import PromptService, compiled_prompt
@@ -68,7 +68,7 @@ class PolicyService:
         return await asyncio.to_thread(self._get, name)
 
     async def patch(self, name: str, request: PolicyPatch) -> PolicyInfo:
-        """Change settings; null takes a control, a fallback or a half-life away."""
+        """Change settings; null takes a control, a fallback, a half-life or a metric of costs away."""
         return await asyncio.to_thread(self._patch, name, request)
 
     async def delete(self, name: str) -> None:
@@ -116,7 +116,7 @@ class PolicyService:
         before = settings_of(record)
         changed = {field: getattr(request, field) for field in request.model_fields_set}
         for field, value in changed.items():
-            if value is None and field not in ("control", "fallback", "half_life_s"):
+            if value is None and field not in ("control", "fallback", "half_life_s", "cost_metric"):
                 raise refusal([FieldError(f"/{field}", "received null, allowed a value", "type")])
         dumped = request.model_dump(mode="json")
         merged = {**before.model_dump(mode="json"), **{field: dumped[field] for field in changed}}
@@ -167,6 +167,13 @@ class PolicyService:
     def _check_settings(self, settings: PolicySettings) -> None:
         policy = build_policy(settings.algorithm, half_life_s=settings.half_life_s)
         self._contexts.features_of(settings.context, contextual=policy.contextual)
+        if settings.cost_metric is not None:
+            rule = rule_of(self._store.get_metric(settings.cost_metric))
+            if rule.low < 0 or settings.cost_metric == settings.metric:
+                message = (
+                    f"received {settings.cost_metric!r}, allowed another metric than `metric`, from 0 on"
+                )
+                raise refusal([FieldError("/cost_metric", message)])
         if settings.mode == "shadow" and settings.control is None:
             message = "is missing: a policy in shadow mode serves its control"
             raise refusal([FieldError("/control", message, "missing")])

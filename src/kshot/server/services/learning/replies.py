@@ -104,7 +104,8 @@ def policy_info(learnt: Learnt, warnings: Sequence[Notice] = ()) -> PolicyInfo:
         version=definition.record.version,
         settings=definition.settings.model_dump(mode="json"),
         variants=[
-            _variant_info(variant, summaries.get(name)) for name, variant in definition.variants.items()
+            _variant_info(variant, summaries.get(name), learnt.cost_of(name))
+            for name, variant in definition.variants.items()
         ],
         outcomes=learnt.state.events,
         upto_seq=learnt.upto_seq,
@@ -115,7 +116,7 @@ def policy_info(learnt: Learnt, warnings: Sequence[Notice] = ()) -> PolicyInfo:
     )
 
 
-def _variant_info(variant: Variant, summary: Any) -> VariantInfo:
+def _variant_info(variant: Variant, summary: Any, cost: float | None) -> VariantInfo:
     settings = variant.settings
     return VariantInfo(
         name=variant.name,
@@ -126,7 +127,7 @@ def _variant_info(variant: Variant, summary: Any) -> VariantInfo:
         selector=_selector(variant),
         parameters=dict(settings.parameters),
         parent=settings.parent,
-        cost=settings.cost,
+        cost=cost,
         outcomes=0 if summary is None else summary.n,
         mean=None if summary is None else summary.mean,
         created_at=variant.stored.created_at,

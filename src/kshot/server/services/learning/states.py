@@ -14,7 +14,7 @@ from kshot.server.logs import get_logger
 from kshot.server.services.learning.contexts import Contexts
 from kshot.server.services.learning.definitions import Definition, define, settings_of
 from kshot.server.services.learning.learner import Learner
-from kshot.server.services.learning.metrics import ensure_metric
+from kshot.server.services.learning.metrics import ensure_metric, rule_of
 from kshot.server.services.learning.pending import MOST
 
 log = get_logger(__name__)
@@ -108,7 +108,12 @@ class PolicyStates:
         policy = build_policy(settings.algorithm, half_life_s=settings.half_life_s)
         features = self._contexts.features_of(settings.context, contextual=policy.contextual)
         rules = RewardRules({settings.metric: ensure_metric(self._store, settings.metric)})
-        return define(record, features, rules)
+        cost_rules = None
+        if settings.cost_metric is not None:
+            cost_rules = RewardRules(
+                {settings.cost_metric: rule_of(self._store.get_metric(settings.cost_metric))}
+            )
+        return define(record, features, rules, cost_rules)
 
     def install(self, record: StoredPolicy) -> Learner:
         """Serve a policy as its record says from now on, with all that the log knows of it."""
