@@ -124,7 +124,7 @@ class FeedbackReply(Reply):
     feedback_id: str = Field(description="its place in the log; empty of a dry run")
     duplicate: bool = Field(default=False, description="known already, so nothing changed")
     folded: bool = Field(default=False, description="policies learn from it")
-    parked: bool = Field(default=False, description="its selection is not known yet; it waits for 60 s")
+    parked: bool = Field(default=False, description="its selection is not known yet; it counts once it is")
     example_id: str | None = Field(default=None, description="the draft example that a demonstration became")
     warnings: list[Notice] = []
 

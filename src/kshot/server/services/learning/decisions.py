@@ -10,13 +10,14 @@ from kshot.records import DecisionRecord, NewFeedback
 from kshot.schemas.base import Deleted
 from kshot.schemas.decisions import DecideRequest, DecisionReply, ServedRequest
 from kshot.selectors.bandits.feedback import EventKind
-from kshot.selectors.bandits.ledger import Account, Status
+from kshot.selectors.bandits.ledger import Account, Status, Verdict
 from kshot.server.services.learning.deciding import Deciding
-from kshot.server.services.learning.definitions import FROZEN_AT
+from kshot.server.services.learning.definitions import FROZEN_AT, Definition
 from kshot.server.services.learning.eligibility import known_variant
 from kshot.server.services.learning.events import outcome_event
+from kshot.server.services.learning.feedback import Judgement
 from kshot.server.services.learning.learner import Learner
-from kshot.server.services.learning.outcomes import account_of
+from kshot.server.services.learning.outcomes import FROZEN, account_of, is_learnt_from
 from kshot.server.services.learning.replies import decision_reply
 from kshot.server.services.learning.states import PolicyStates
 
@@ -72,15 +73,16 @@ class DecisionService:
         """Return the metric that a policy learns from. Blocks."""
         return self._states.find(policy_id).definition.settings.metric
 
-    def contradicts(self, decision: DecisionRecord, event: NewFeedback) -> str | None:
-        """Say why an event cannot be, going by what is known of its decision; None if it can. Blocks."""
+    def judge(self, decision: DecisionRecord, event: NewFeedback) -> Judgement:
+        """Say what an event would do, going by what is known of its decision. Blocks."""
         learner = self._states.find(decision.policy_id)
         verdict = self._account(decision, learner).verdict(outcome_event(event))
-        if not verdict.conflict:
-            return None
-        if verdict == "cancelled":
-            return "it was cancelled, so nothing counts any more"
-        return f"it has no {event.metric} that could be {event.kind}ed".replace("retracted", "taken back")
+        if verdict is Verdict.CANCELLED:
+            return Judgement(conflict="it was cancelled, so nothing counts any more")
+        if verdict.conflict:
+            done = "taken back" if event.kind == "retract" else "corrected"
+            return Judgement(conflict=f"it has no {event.metric} that could be {done}")
+        return Judgement(unlearnt=_unlearnt(verdict, learner.definition, decision))
 
     def appended(self, policy_id: int) -> None:
         """Take note that the log has news of a policy's decisions."""
@@ -162,6 +164,19 @@ class DecisionService:
                 self._store.drop_policy_states(policy_id, before_seq=last)
                 return
         raise Unavailable(f"policy {record.name!r} is changed by too many requests at once")
+
+
+def _unlearnt(verdict: Verdict, definition: Definition, decision: DecisionRecord) -> str:
+    """Say why nothing is learnt from an event that can be; empty if it is."""
+    if verdict is Verdict.LATE:
+        return "it came after the metric's window: kept, but not learnt from"
+    if verdict is Verdict.NOT_LEARNT:
+        return "it weighs nothing: kept, but not learnt from"
+    if is_learnt_from(definition, decision):
+        return ""
+    if decision.mode == FROZEN:
+        return "the policy was frozen as it decided: kept, but not learnt from"
+    return "it was decided on other features than the policy looks at now: kept, but not learnt from"
 
 
 def _event(record: DecisionRecord, kind: EventKind, key: str, variant: str | None = None) -> NewFeedback:

@@ -2,10 +2,10 @@
 
 import asyncio
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from kshot.errors import (
     DecisionConflict,
@@ -42,6 +42,15 @@ AHEAD = timedelta(minutes=5)
 _STEPS = 200
 
 
+class Judgement(NamedTuple):
+    """What an event about a decision would do; empty where it would be learnt from."""
+
+    conflict: str = ""
+    """Why it cannot be."""
+    unlearnt: str = ""
+    """Why it is kept, and nothing is learnt from it."""
+
+
 class Decisions(Protocol):
     """What feedback asks of whoever keeps decisions and learns from their outcomes."""
 
@@ -57,8 +66,8 @@ class Decisions(Protocol):
         """Return the metric that a policy learns from. Blocks."""
         ...
 
-    def contradicts(self, decision: DecisionRecord, event: NewFeedback) -> str | None:
-        """Say why an event cannot be, going by what is known of its decision; None if it can. Blocks."""
+    def judge(self, decision: DecisionRecord, event: NewFeedback) -> Judgement:
+        """Say what an event would do, going by what is known of its decision. Blocks."""
         ...
 
     def appended(self, policy_id: int) -> None:
@@ -111,18 +120,19 @@ class FeedbackService:
             except InvalidInput as error:
                 refused.append(RefusedFeedback(index=index, code=error.code, detail=error.message))
         await self._flushed([one for _, one in items])
-        for start in range(0, len(items), _STEPS):
-            some = items[start : start + _STEPS]
-            for (index, item), checked in zip(
-                some, await asyncio.to_thread(self._check_all, some), strict=True
-            ):
-                if isinstance(checked, KshotError):
-                    refused.append(RefusedFeedback(index=index, code=checked.code, detail=checked.message))
-                    continue
-                try:
-                    replies[index] = await self._append(item, checked)
-                except KshotError as error:
-                    refused.append(RefusedFeedback(index=index, code=error.code, detail=error.message))
+        for some in _steps(items):
+            checked = await asyncio.to_thread(self._check_all, some)
+            sound = []
+            for (index, item), one in zip(some, checked, strict=True):
+                if isinstance(one, KshotError):
+                    refused.append(RefusedFeedback(index=index, code=one.code, detail=one.message))
+                else:
+                    sound.append((index, item, one))
+            for index, answer in await self._append_all(sound):
+                if isinstance(answer, KshotError):
+                    refused.append(RefusedFeedback(index=index, code=answer.code, detail=answer.message))
+                else:
+                    replies[index] = answer
         taken = [one for one in replies if one is not None]
         return FeedbackBatchReply(
             accepted=sum(not one.duplicate for one in taken),
@@ -141,6 +151,30 @@ class FeedbackService:
         waiting = (one.selection_id for one in requests if one.selection_id is not None)
         if any(self._selections.find(selection_id) is not None for selection_id in waiting):
             await self._selections.flushed()
+
+    async def _append_all(
+        self, sound: Sequence[tuple[int, Feedback, _Checked]]
+    ) -> list[tuple[int, FeedbackReply | KshotError]]:
+        """Append all in one transaction; where that fails each on its own, so that the others are kept."""
+        together = [one for one in sound if not one[1].dry_run and one[1].demonstration is None]
+        events = [event for _, _, checked in together for event in checked.events]
+        try:
+            appended = iter(await asyncio.to_thread(self._store.append_feedback, events))
+        except KshotError:
+            together = []
+        answers: list[tuple[int, FeedbackReply | KshotError]] = [
+            (index, self._appended(checked, [next(appended) for _ in checked.events]))
+            for index, _, checked in together
+        ]
+        done = {index for index, _ in answers}
+        for index, item, checked in sound:
+            if index in done:
+                continue
+            try:
+                answers.append((index, await self._append(item, checked)))
+            except KshotError as error:
+                answers.append((index, error))
+        return answers
 
     def _check_all(self, items: Sequence[tuple[int, Feedback]]) -> list[_Checked | KshotError]:
         checked: list[_Checked | KshotError] = []
@@ -162,21 +196,28 @@ class FeedbackService:
             occurred_at = now
         if request.decision_id is not None:
             decision = self._decisions.find(request.decision_id)
-            event, folded = self._of_decision(decision, request, occurred_at, now)
+            event, folded = self._of_decision(decision, request, occurred_at, now, warnings)
             return _Checked([event], folded, False, warnings, None)
         return self._check_selection(request, occurred_at, now, warnings)
 
     def _of_decision(
-        self, decision: DecisionRecord, request: Feedback, occurred_at: datetime, now: datetime
+        self,
+        decision: DecisionRecord,
+        request: Feedback,
+        occurred_at: datetime,
+        now: datetime,
+        warnings: list[Notice],
     ) -> tuple[NewFeedback, bool]:
         learnt = self._decisions.metric_of(decision.policy_id)
         metric = request.metric or learnt
         self._check_value(metric, request)
         event = _event("decision", decision.id, decision.policy_id, metric, request, occurred_at, now)
-        reason = self._decisions.contradicts(decision, event)
-        if reason is not None:
-            raise DecisionConflict(f"decision {decision.id!r}: {reason}")
-        return event, metric == learnt and decision.mode != "frozen"
+        judgement = self._decisions.judge(decision, event)
+        if judgement.conflict:
+            raise DecisionConflict(f"decision {decision.id!r}: {judgement.conflict}")
+        if metric == learnt and judgement.unlearnt:
+            warnings.append(Notice(code="not_learnt", message=judgement.unlearnt))
+        return event, metric == learnt and not judgement.unlearnt
 
     def _check_selection(
         self, request: Feedback, occurred_at: datetime, now: datetime, warnings: list[Notice]
@@ -204,7 +245,7 @@ class FeedbackService:
             events.append(_event("selection", selection_id, None, metric, request, occurred_at, now))
             decision = self._decisions.of_selection(selection_id)
             if decision is not None:
-                event, folded = self._of_decision(decision, request, occurred_at, now)
+                event, folded = self._of_decision(decision, request, occurred_at, now, warnings)
                 events.append(event)
         return _Checked(events, folded, selection is None, warnings, selection)
 
@@ -233,6 +274,12 @@ class FeedbackService:
         if request.demonstration is not None and checked.selection is not None:
             example_id = await self._draft(checked.selection, request)
         appended = await asyncio.to_thread(self._store.append_feedback, checked.events)
+        return self._appended(checked, appended, example_id)
+
+    def _appended(
+        self, checked: _Checked, appended: Sequence[Appended], example_id: str | None = None
+    ) -> FeedbackReply:
+        """Tell who learns from it that the log has news, and the caller what became of it."""
         for one in appended:
             if one.event.policy_id is not None and not one.duplicate:
                 self._decisions.appended(one.event.policy_id)
@@ -268,6 +315,21 @@ class FeedbackService:
         if reply.rejected:
             raise refusal([FieldError("/demonstration", reply.rejected[0].message, reply.rejected[0].code)])
         return reply.ids[0]
+
+
+def _steps(items: Sequence[tuple[int, Feedback]]) -> Iterator[list[tuple[int, Feedback]]]:
+    """Cut a batch so that whatever is said of a target is in the log before more is said of it."""
+    step: list[tuple[int, Feedback]] = []
+    targets: set[str | None] = set()
+    for one in items:
+        target = one[1].decision_id or one[1].selection_id
+        if len(step) == _STEPS or target in targets:
+            yield step
+            step, targets = [], set()
+        step.append(one)
+        targets.add(target)
+    if step:
+        yield step
 
 
 def _event(
