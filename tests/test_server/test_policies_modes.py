@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.test_server.live import Live, codes, pointers, the_problem
+from tests.test_server.live import Live, codes, pointers, the_problem, wait_until
 from tests.test_server.live_policies import DETERMINED, decision, outcome_of, policy
 
 
@@ -148,6 +148,8 @@ def test_the_control_is_served_where_it_does_better_than_the_policy(live: Live):
     guarded = asked.decide("one more", eligible=["brief", "formal"])
     assert (guarded["variant"], guarded["probability_kind"]) == ("brief", "forced")
     assert "control_guard" in codes(guarded)
+    alarm = f'kshot_policy_guarded{{policy="{asked.name}"}} 1.0'
+    wait_until(lambda: alarm in live.http.get("/metrics").text, "the alarm")
     # Where the control may not be served, the policy goes on; and without control there is no guard.
     assert codes(asked.decide(eligible=["formal", "warm"])) == []
     assert asked.patch(control=None)["settings"]["control"] is None

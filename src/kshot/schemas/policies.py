@@ -159,8 +159,8 @@ class PolicySettings(Request):
     )
     cost_metric: Name | None = Field(
         default=None,
-        description="a declared metric whose values are what decisions cost: their mean is then what a variant "
-        "is expected to cost",
+        description="a declared metric whose values are what decisions cost: their mean is then what a "
+        "variant is expected to cost",
     )
     cost_weight: Annotated[float, Field(ge=0, le=1000)] = Field(
         default=0.0, description="how much cost counts where the request does not say; 0: not at all"

@@ -63,6 +63,12 @@ class Metrics:
         self._policy_outcomes = Gauge(
             "kshot_policy_outcomes", "Outcomes that a policy's state holds.", ("policy",), registry=registry
         )
+        self._policy_guarded = Gauge(
+            "kshot_policy_guarded",
+            "1 where a policy's control does better than the policy, and is served instead.",
+            ("policy",),
+            registry=registry,
+        )
         self._score_cache = Counter(
             "kshot_score_cache", "Likelihoods by where they were found.", ("outcome",), registry=registry
         )
@@ -129,13 +135,14 @@ class Metrics:
         """Count one request to decide that came to nothing."""
         self._decisions.labels(policy, "refused").inc()
 
-    def policy_holds(self, policy: str, outcomes: int) -> None:
-        """Set how many outcomes a policy's state holds."""
+    def policy_stands(self, policy: str, outcomes: int, *, guarded: bool) -> None:
+        """Set how many outcomes a policy's state holds, and whether its control takes its place."""
         self._policy_outcomes.labels(policy).set(outcomes)
+        self._policy_guarded.labels(policy).set(guarded)
 
     def forget_policy(self, policy: str) -> None:
         """Drop every series of a deleted policy."""
-        for metric in (self._policy_choices, self._decisions, self._policy_outcomes):
+        for metric in (self._policy_choices, self._decisions, self._policy_outcomes, self._policy_guarded):
             metric.remove_by_labels({"policy": policy})
 
     def scores_computed(self, outcome: str, number: int) -> None:
