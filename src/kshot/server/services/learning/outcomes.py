@@ -54,17 +54,14 @@ def account_of(record: DecisionRecord, events: Sequence[FeedbackEvent], rules: R
     return account
 
 
-def unlearnt(definition: Definition, record: DecisionRecord) -> str:
-    """Say why a decision's outcome is no part of the policy's state; empty if it is.
+def is_learnt_from(definition: Definition, record: DecisionRecord) -> bool:
+    """Tell whether a decision's outcome is part of the policy's state.
 
-    It is not if it was made while the policy was frozen, nor if it was made on other features than the
-    algorithm looks at now: nobody knows what those of its query would have been.
+    Not if it was made while the policy was frozen, nor if it was made on other features than the algorithm
+    looks at now: nobody knows what those of its query would have been.
     """
-    if record.mode == FROZEN:
-        return "the policy was frozen as it decided, so this is kept and not learnt from"
-    if definition.policy.contextual and record.feature_version != definition.features.version:
-        return "it was decided on other features than the policy looks at now, so this is not learnt from"
-    return ""
+    fits = not definition.policy.contextual or record.feature_version == definition.features.version
+    return fits and record.mode != FROZEN
 
 
 def news(
@@ -96,7 +93,7 @@ def news(
             continue
         decision = logged_decision(record, contextual=contextual)
         account = Account.opened(decision, definition.rules)
-        learnt = not unlearnt(definition, record)
+        learnt = is_learnt_from(definition, record)
         for event in histories[decision_id]:
             later = account.after(outcome_event(event))
             if event.seq >= first and later is not account and learnt:
