@@ -81,9 +81,14 @@ class Learnt:
 def restored(definition: Definition, upto_seq: int, blob: bytes) -> Learnt:
     """Return what `Learnt.to_bytes` gave; `StateCorrupt` if it is of other features or cannot be read."""
     text, _, state = blob.partition(b"\n")
-    header = json.loads(text)
+    try:
+        header = json.loads(text)
+    except ValueError:
+        header = None
+    if not isinstance(header, dict):
+        raise StateCorrupt("the saved state has no header that can be read")
     expected = [_LAYOUT, definition.yardsticks]
-    found = [header["layout"], header["sums"]]
+    found = [header.get("layout"), header.get("sums")]
     if found != expected:
         raise StateCorrupt(f"the saved state is of {found}, wanted {expected}")
     yardstick = Yardstick.of(definition.settings.control, header["yardstick"])
@@ -176,6 +181,9 @@ class Learner:
         learnt = self.learnt
         last = batch[-1].seq
         ids = {event.target_id for event in batch}
+        # Histories first: an erasure takes a decision along with its history, so that one is whole whose
+        # decision is still there afterwards.
+        histories = self._store.feedback_of("decision", ids, upto_seq=learnt.upto_seq)
         records = self._store.find_decisions(ids)
         gone = [event.seq for event in batch if event.target_id not in records]
         if gone:
@@ -184,7 +192,6 @@ class Learner:
             if further is not None:
                 self.learnt = further
                 return
-        histories = self._store.feedback_of("decision", ids, upto_seq=learnt.upto_seq)
         for event in batch:
             histories[event.target_id].append(event)
         found = news(learnt.definition, batch, records, histories)

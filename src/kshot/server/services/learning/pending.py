@@ -50,7 +50,8 @@ class Pending:
         with self._lock:
             while self._id_to_awaited and next(iter(self._id_to_awaited.values())).until < now:
                 self._id_to_awaited.popitem(last=False)
-            awaited = list(self._id_to_awaited.values())
+            # One that was dated ahead, as the clock was wrong, may stand before others that are due.
+            awaited = [one for one in self._id_to_awaited.values() if one.until >= now]
         arm_to_rows: dict[str, list[Int64s]] = {}
         for one in awaited:
             if len(one.features) == dimension:

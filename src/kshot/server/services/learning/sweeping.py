@@ -53,6 +53,9 @@ class Sweeper:
             return False
         before = now - timedelta(seconds=rule.window_s + min(GRACE_S, rule.window_s))
         place = self._id_to_place.get(definition.id)
+        if place is not None and place[0] > before:
+            # The clock was set back: what is decided from now on comes before where this had got to.
+            place = self._id_to_place[definition.id] = (before, "")
         due = self._store.decisions_between(definition.id, place, before, BATCH)
         if not due:
             return False
