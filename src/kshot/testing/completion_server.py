@@ -18,7 +18,7 @@ from starlette.routing import Route
 from kshot.testing.bigram import BigramModel
 from kshot.testing.completion_wire import Answerer, Refused, Request, as_json, parse_request
 from kshot.testing.faults import Faults
-from kshot.testing.prefix_cache import PrefixCache
+from kshot.testing.prefix_cache import BLOCK_TOKENS, PrefixCache
 from kshot.testing.toy_tokenizer import VOCABULARY_SIZE, ToyTokenizer
 
 _MAX_PROMPTS = 1024
@@ -51,7 +51,7 @@ class Ledger:
 
 
 class ToyCompletionServer:
-    """Serves ``/v1/completions``, ``/v1/models``, ``/tokenize``, ``/detokenize`` and ``/health``.
+    """Serves ``/v1/completions``, ``/v1/models``, ``/tokenize``, ``/detokenize``, ``/health``, ``/metrics``.
 
     Parameters
     ----------
@@ -67,6 +67,8 @@ class ToyCompletionServer:
         Requests with another ``cache_salt`` share nothing.
     priorities : bool
         Whether requests may have a ``priority`` other than 0.
+    block_tokens : int
+        Of the prefix cache.
 
     Attributes
     ----------
@@ -92,6 +94,7 @@ class ToyCompletionServer:
         max_model_tokens: int = 2048,
         prefix_caching: bool = True,
         priorities: bool = False,
+        block_tokens: int = BLOCK_TOKENS,
     ) -> None:
         self.model = model or BigramModel()
         self.tokenizer = tokenizer or ToyTokenizer()
@@ -100,7 +103,8 @@ class ToyCompletionServer:
         self.faults = Faults()
         self.ledger = Ledger()
         self.created = 1
-        self._cache = PrefixCache() if prefix_caching else None
+        self._cache = PrefixCache(block_tokens) if prefix_caching else None
+        self._block_tokens = block_tokens
         self._salt_to_cache: dict[str, PrefixCache] = {}
         self._priorities = priorities
         self._seen: set[tuple[int, ...]] = set()
@@ -112,6 +116,7 @@ class ToyCompletionServer:
                 Route("/tokenize", self._tokenize, methods=["POST"]),
                 Route("/detokenize", self._detokenize, methods=["POST"]),
                 Route("/health", self._health),
+                Route("/metrics", self._metrics),
             ]
         )
 
@@ -186,7 +191,7 @@ class ToyCompletionServer:
     def _cache_of(self, salt: str | None) -> PrefixCache | None:
         if self._cache is None or salt is None:
             return self._cache
-        return self._salt_to_cache.setdefault(salt, PrefixCache())
+        return self._salt_to_cache.setdefault(salt, PrefixCache(self._cache.block_tokens))
 
     async def _prefill(self, request: Request, cache: PrefixCache | None) -> None:
         """Count what has to be computed: prompts that are under way at the same time share nothing."""
@@ -262,6 +267,11 @@ class ToyCompletionServer:
     async def _health(self, http: HttpRequest) -> Response:
         del http
         return Response()
+
+    async def _metrics(self, http: HttpRequest) -> Response:
+        del http
+        labels = f'block_size="{self._block_tokens}",enable_prefix_caching="{self._cache is not None}"'
+        return Response(f"vllm:cache_config_info{{{labels}}} 1.0\n", media_type="text/plain")
 
 
 class _Line(httpx.ASGITransport):

@@ -94,7 +94,9 @@ async def test_order_repetition_and_splitting_change_nothing(seed, data):
     assert permuted == [whole[i] for i in order]
     assert twice == whole + whole
     assert parts == whole
-    assert small_calls == whole
+    # Without a cache another mode may cost less.
+    assert [one.per_token for one in small_calls] == [pytest.approx(one.per_token) for one in whole]
+    assert [one.greedy for one in small_calls] == [one.greedy for one in whole]
 
 
 async def test_text_scores_do_not_depend_on_the_order_of_options():

@@ -52,6 +52,9 @@ class ToyEngine:
         self.asked: list[tuple[int, Sampling]] = []
         self.llm_engine = SimpleNamespace(
             model_config=SimpleNamespace(max_model_len=2048, get_vocab_size=lambda: SIZE),
+            vllm_config=SimpleNamespace(
+                cache_config=SimpleNamespace(block_size=16, enable_prefix_caching=False)
+            ),
             engine_core=SimpleNamespace(shutdown=self._end),
         )
 

@@ -8,6 +8,7 @@ from kshot.clients.scorers import wire
 from kshot.clients.scorers.backend import Backend
 from kshot.clients.scorers.base import Canary, Capabilities, NotScored, ScoringMode, Text, Tokens
 from kshot.clients.scorers.boundary import split
+from kshot.clients.scorers.cache_blocks import DEFAULT_BLOCK_TOKENS
 from kshot.clients.scorers.canaries import Canaries, Findings, Material
 from kshot.clients.scorers.probing import ServedModel, probe_dialect, served_model
 from kshot.clients.scorers.server_tokenizer import ServerTokenizer
@@ -44,11 +45,14 @@ class Assessment:
     dialect : wire.Dialect
         Without the forms that failed their canary.
     special : SpecialTokens
+    block_tokens : int or None
+        Of the prefix cache; None if there is none.
     """
 
     capabilities: Capabilities
     dialect: wire.Dialect
     special: SpecialTokens
+    block_tokens: int | None = DEFAULT_BLOCK_TOKENS
 
 
 async def assess(
@@ -81,7 +85,8 @@ async def assess(
         return _refused(served, "its tokenizer does not tell ordinary words apart")
     dialect, features = await probe_dialect(backend, served.name, distinct)
     findings = await Canaries(backend, served.name, dialect, material, tolerance_nats).run()
-    return conclude(served, special, dialect, findings, features)
+    concluded = conclude(served, special, dialect, findings, features)
+    return replace(concluded, block_tokens=await backend.cache_block_tokens())
 
 
 def conclude(

@@ -55,6 +55,10 @@ class Backend(Protocol):
         """
         ...
 
+    async def cache_block_tokens(self) -> int | None:
+        """Return how many tokens a block of its prefix cache has; None if it has no such cache."""
+        ...
+
     async def close(self) -> None:
         """Free what is held; a second call does nothing."""
         ...

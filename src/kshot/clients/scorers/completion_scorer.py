@@ -225,7 +225,13 @@ class CompletionScorer:
         )
 
     def _passes(self, known: Assessment) -> Passes:
-        return Passes(self._backend, known.capabilities.model, known.dialect, self._limits)
+        return Passes(
+            self._backend,
+            known.capabilities.model,
+            known.dialect,
+            self._limits,
+            block_tokens=known.block_tokens,
+        )
 
     def _execution(self, known: Assessment, mode: ScoringMode | None) -> Execution:
         modes = known.capabilities.modes
@@ -237,6 +243,7 @@ class CompletionScorer:
             modes=modes if mode is None else (mode,),
             forced=not known.dialect.label_form,
             longest_read=self._limits.longest_read,
+            block_tokens=known.block_tokens,
         )
 
     def _audit_one_of(self, known: Assessment, finished: Sequence[tuple[Fed, TokenScores]]) -> None:

@@ -13,6 +13,7 @@ import httpx
 
 from kshot.clients.scorers.backend import COMPLETIONS
 from kshot.clients.scorers.breaker import CircuitBreaker
+from kshot.clients.scorers.cache_blocks import DEFAULT_BLOCK_TOKENS, parse_block_tokens
 from kshot.clients.scorers.limits import AdaptiveLimit
 from kshot.clients.scorers.telemetry import UNTOLD, Telemetry
 from kshot.errors import InvalidParameter
@@ -188,6 +189,14 @@ class Endpoint:
         if path == COMPLETIONS:
             body = {**body, **self._extras}
         return await self._answer("POST", path, body, load, divisible=divisible)
+
+    async def cache_block_tokens(self) -> int | None:
+        """Return what ``/metrics`` says of the prefix cache; `DEFAULT_BLOCK_TOKENS` where nothing is said."""
+        try:
+            response = await self._attempt("GET", "/metrics", None, _Load())
+        except NotAnswered:
+            return DEFAULT_BLOCK_TOKENS
+        return parse_block_tokens(response.text) if response.is_success else DEFAULT_BLOCK_TOKENS
 
     async def close(self) -> None:
         """Close the connections."""

@@ -101,6 +101,10 @@ class Engine:
             raise Rejected(404)
         return await self._run(self._answered, answers[path], body)
 
+    async def cache_block_tokens(self) -> int | None:
+        """Return what the engine's configuration says."""
+        return await self._run(self._block_tokens)
+
     async def close(self) -> None:
         """End the engine, after what is under way; a second call does nothing."""
         if not self._closed:
@@ -132,6 +136,10 @@ class Engine:
         loaded = self._ready()
         longest = int(loaded.llm.llm_engine.model_config.max_model_len)
         return {"data": [{"id": self._name, "root": loaded.root, "max_model_len": longest}]}
+
+    def _block_tokens(self) -> int | None:
+        configuration = self._ready().llm.llm_engine.vllm_config.cache_config
+        return int(configuration.block_size) if configuration.enable_prefix_caching else None
 
     def _answered(self, answer: Callable[[Loaded, Mapping[str, Any]], Any], body: Mapping[str, Any]) -> Any:
         loaded = self._ready()

@@ -27,12 +27,15 @@ class Execution:
         Whether the next-token modes ask one request per token.
     longest_read : int
         Tokens of the longest prompt for echo mode.
+    block_tokens : int or None
+        Of the prefix cache; None if there is none.
     """
 
     passes: Passes
     modes: Collection[ScoringMode]
     forced: bool
     longest_read: int
+    block_tokens: int | None
 
     async def run(self, batch: Sequence[Fed]) -> list[TokenScores | NotScored]:
         """Return the scores of what is fed, in its order; what is the same is asked for once."""
@@ -70,6 +73,7 @@ class Execution:
             allowed=self.modes,
             forced=self.forced,
             max_echo_tokens=self.longest_read,
+            block_tokens=self.block_tokens,
         )
 
     async def _read(

@@ -40,13 +40,24 @@ class Passes:
         As served.
     dialect : wire.Dialect
     limits : Limits
+    block_tokens : int or None
+        Of the prefix cache; None if there is none.
     """
 
-    def __init__(self, backend: Backend, model: str, dialect: wire.Dialect, limits: Limits) -> None:
+    def __init__(
+        self,
+        backend: Backend,
+        model: str,
+        dialect: wire.Dialect,
+        limits: Limits,
+        *,
+        block_tokens: int | None,
+    ) -> None:
         self._backend = backend
         self._model = model
         self._dialect = dialect
         self._limits = limits
+        self._block_tokens = block_tokens
 
     async def read(self, prompts: Sequence[Tokens]) -> list[wire.Read | NotScored]:
         """Return ln p of the tokens of whole prompts, which are computed anew every time.
@@ -108,7 +119,7 @@ class Passes:
             return self._checked(*wire.parse_generation(answer, part))
 
         told: dict[Tokens, wire.Answered | NotScored] = {}
-        for wave in waves(distinct):
+        for wave in waves(distinct, self._block_tokens):
             packed = self._packed(distinct, wave, self._limits.tokens // 4)
             answers = await asyncio.gather(*(isolated([distinct[i] for i in call], ask) for call in packed))
             for call, part in zip(packed, answers, strict=True):
@@ -118,7 +129,7 @@ class Passes:
     async def _in_waves(self, questions: Sequence[Question]) -> list[wire.Next | NotScored]:
         prompts = [question.prompt for question in questions]
         told: dict[int, wire.Next | NotScored] = {}
-        for wave in waves(prompts):
+        for wave in waves(prompts, self._block_tokens):
             packed = self._packed(prompts, wave, self._limits.tokens // 4, self._may_join(questions))
             answers = await asyncio.gather(
                 *(isolated([questions[i] for i in call], self._ask_next) for call in packed)

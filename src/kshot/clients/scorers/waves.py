@@ -9,22 +9,25 @@ from itertools import pairwise
 from typing import TypeVar
 
 from kshot.clients.scorers.base import Tokens
-from kshot.clients.scorers.mode_choice import BLOCK_TOKENS
 
 T = TypeVar("T")
 _MAX_WAVES = 8
 
 
-def waves(prompts: Sequence[Tokens]) -> list[list[int]]:
+def waves(prompts: Sequence[Tokens], block_tokens: int | None) -> list[list[int]]:
     """Divide prompts into waves, each to be sent when the one before is answered; returns indices.
 
     Within a wave prompts are in the order of their tokens, which puts those that share most side by side.
-    Eight waves at most: from there on what is shared may be computed twice.
+    Eight waves at most: from there on what is shared may be computed twice. One wave where ``block_tokens``
+    is None, as there is no cache to wait for.
     """
+    in_order = sorted(range(len(prompts)), key=lambda i: prompts[i])
+    if block_tokens is None:
+        return [in_order] if in_order else []
     block_to_wave: dict[int, int] = {}
     numbered: list[list[int]] = []
-    for i in sorted(range(len(prompts)), key=lambda i: prompts[i]):
-        keys = list(_block_keys(prompts[i]))
+    for i in in_order:
+        keys = list(_block_keys(prompts[i], block_tokens))
         claimed = [key for key in keys if key in block_to_wave]
         wave = min(block_to_wave[claimed[-1]] + 1, _MAX_WAVES - 1) if claimed else 0
         for key in keys[len(claimed) :]:
@@ -56,8 +59,8 @@ def calls(
         yield call
 
 
-def _block_keys(prompt: Tokens) -> Iterator[int]:
+def _block_keys(prompt: Tokens, block_tokens: int) -> Iterator[int]:
     key = 0
-    for start, end in pairwise(range(0, len(prompt) + 1, BLOCK_TOKENS)):
+    for start, end in pairwise(range(0, len(prompt) + 1, block_tokens)):
         key = hash((key, prompt[start:end]))
         yield key
