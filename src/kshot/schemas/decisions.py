@@ -138,7 +138,9 @@ class EvaluationReply(Reply):
 
     policy: str
     decisions: int = Field(description="logged decisions with an outcome and a propensity")
-    without_propensity: int
+    without_propensity: int = Field(
+        description="with an outcome, but not drawn: the caller's choice, kept by a session, or the guard's"
+    )
     earned: float | None
     earned_low: float | None
     earned_high: float | None

@@ -15,6 +15,8 @@ from kshot.selectors.bandits.propensity import decision_seed, distribution, draw
 from kshot.server.services.learning.learner import Learner, Learnt
 from kshot.server.services.learning.yardstick import Yardstick
 
+CONTROL_GUARD = "control_guard"
+"""Code of the warning of decisions that serve the control instead of what the policy would."""
 GUARD_OUTCOMES = 30
 """Before that, variances are not known well enough for the control's guard."""
 GUARD_ALPHA = 0.05
@@ -81,7 +83,7 @@ def drafted(learner: Learner, wanted: Wanted) -> Draft:
     if not forced and control in arms and control_is_better(learnt.yardstick):
         arms, forced = (control,), True
         message = f"the control {control!r} is shown to do better than the policy, so it is served"
-        notices.append(Notice(code="control_guard", message=message))
+        notices.append(Notice(code=CONTROL_GUARD, message=message))
     penalties = None
     if wanted.cost_weight > 0:
         if missing := [arm for arm in arms if arm not in costs]:

@@ -9,6 +9,7 @@ from kshot.records import DecisionRecord
 from kshot.selectors.bandits.grid import REWARD_BITS
 from kshot.selectors.bandits.ledger import Outcome
 from kshot.selectors.bandits.metric_rules import RewardRules
+from kshot.server.services.learning.drawing import CONTROL_GUARD
 from kshot.server.services.learning.outcomes import account_of
 
 MOST = 50_000
@@ -35,8 +36,17 @@ class Told:
 
     @property
     def propensity(self) -> float | None:
-        """With which it was shown; None where nobody knows, as where something else was shown after all."""
-        return self.record.propensity if self.served == self.record.served else None
+        """With which it was shown; None where nothing was drawn that others could be judged by.
+
+        Nobody knows it where something else was shown after all. What a session keeps was drawn once, by the
+        context of its first decision, and the control's guard shuts all others out: counted as certain, such
+        decisions would credit others with what the policy chose.
+        """
+        detail = self.record.detail or {}
+        guarded = any(warning["code"] == CONTROL_GUARD for warning in detail.get("warnings", ()))
+        if self.served != self.record.served or detail.get("sticky") or guarded:
+            return None
+        return self.record.propensity
 
 
 def told(
