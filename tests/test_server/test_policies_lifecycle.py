@@ -316,3 +316,22 @@ def test_reported_costs_take_the_place_of_declared_ones_and_are_kept_apart_from_
     ]
     problem = the_problem(live.http.patch(asked.url, json={"cost_metric": "none"}), 404)
     assert problem["code"] == "metric_not_found"
+
+
+def test_where_variants_are_alike_one_says_something_of_another(live: Live):
+    variants = [
+        {"name": "polite", "template": "please be so kind and answer politely: {{ inputs }}"},
+        {"name": "rude", "template": "ANSWER!!! NOW!!! {{ inputs }}"},
+    ]
+    algorithm = {"type": "lin_ucb", "hybrid": True, "alpha": 0.0}
+    asked = policy(live, variants=variants, algorithm=algorithm, **DETERMINED)
+    for i in range(30):
+        asked.tell(asked.decide(f"question {i}", eligible=["polite"]), 1.0)
+        asked.tell(asked.decide(f"question {i}", eligible=["rude"]), 0.0)
+    asked.settled(60)
+    asked.add(name="kind", template="please be kind and answer so politely: {{ inputs }}")
+    asked.add(name="angry", template="ANSWER! NOW!!! AT ONCE!!! {{ inputs }}")
+    means = {one["variant"]: one["mean"] for one in asked.decide("another question")["ranking"]}
+    assert means["polite"] > 0.8
+    assert means["kind"] > 0.6
+    assert means["angry"] < 0.4

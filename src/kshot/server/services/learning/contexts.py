@@ -9,6 +9,7 @@ import numpy as np
 
 from kshot.arrays import Float64s, unit_rows
 from kshot.clients.embedders.base import Embedder
+from kshot.clients.embedders.external import ExternalEmbedder
 from kshot.clients.embedders.online import OnlineEncoder
 from kshot.errors import DimensionMismatch, FieldError, InvalidParameter, InvalidShape, PoolNotFound
 from kshot.formatting import content_text
@@ -20,6 +21,9 @@ from kshot.selectors.bandits.contexts import ContextMap, gaussian_map, request_m
 from kshot.server.services.registry import Embedders, PoolRegistry
 from kshot.server.services.runtime import PoolRuntime
 from kshot.server.validation import refusal
+
+VARIANT_COMPONENTS = 8
+"""Numbers by which variants are told apart where what is learnt of one is to say something of others."""
 
 
 class Query(Protocol):
@@ -98,6 +102,20 @@ class Contexts:
             )
         contexts = gaussian_map(width, settings.dimension, seed=settings.seed, features=features)
         return Features(contexts, self.source_of(settings))
+
+    def vectors_of(self, settings: ContextSettings, texts: Mapping[str, str]) -> dict[str, Float64s]:
+        """Return what describes variants by their texts, shape (g,): their embeddings, projected.
+
+        None where no embedding is looked at, or the embedder is the caller's.
+        """
+        source = self._source(settings) if settings.dimension and texts else None
+        if source is None or isinstance(source.embedder, ExternalEmbedder):
+            return {}
+        encoded = source.embedder.encode(list(texts.values()), token_layer=None).vectors
+        components = min(VARIANT_COMPONENTS, encoded.shape[1])
+        # The trailing 1 says nothing of a variant.
+        projection = gaussian_map(encoded.shape[1], components, seed=settings.seed)
+        return {name: projection.context(row)[:-1] for name, row in zip(texts, encoded, strict=True)}
 
     def source_of(self, settings: ContextSettings) -> str:
         """Return what makes the embeddings now: the embedder's fingerprint, and the pool's embed template."""

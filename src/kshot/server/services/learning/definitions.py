@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from kshot.arrays import Float64s
 from kshot.index.store.policies import StoredPolicy, StoredVariant
 from kshot.schemas.policies import PolicySettings, VariantCreate
 from kshot.selectors.bandits import ArmPrior, Policy
@@ -60,6 +61,8 @@ class Definition:
         By what costs are reported, if they are.
     variants : mapping of str to Variant
         In the order of their creation.
+    vectors : mapping of str to float64 array, shape (g,)
+        What describes them, where the algorithm learns of one from others.
     frozen_at : int or None
         How far in the log is learnt from, where the policy is frozen.
     """
@@ -71,6 +74,7 @@ class Definition:
     rules: RewardRules
     cost_rules: RewardRules | None
     variants: Mapping[str, Variant]
+    vectors: Mapping[str, Float64s]
     frozen_at: int | None
 
     @property
@@ -119,8 +123,17 @@ def settings_of(record: StoredPolicy) -> PolicySettings:
     return validated(PolicySettings, config, prefix="/settings")
 
 
+def is_hybrid(policy: Policy[Any]) -> bool:
+    """Tell whether an algorithm looks at what describes variants."""
+    return bool(getattr(policy, "hybrid", False))
+
+
 def define(
-    record: StoredPolicy, features: Features, rules: RewardRules, cost_rules: RewardRules | None
+    record: StoredPolicy,
+    features: Features,
+    rules: RewardRules,
+    cost_rules: RewardRules | None,
+    vectors: Mapping[str, Float64s],
 ) -> Definition:
     """Join a policy's record with its features and its metric."""
     settings = settings_of(record)
@@ -134,6 +147,7 @@ def define(
         rules=rules,
         cost_rules=cost_rules,
         variants=variants,
+        vectors=vectors,
         frozen_at=record.config.get(FROZEN_AT) if settings.mode == "frozen" else None,
     )
 

@@ -154,6 +154,7 @@ def _choice(
         priors=priors,
         pending=learner.pending.contexts(len(wanted.context), now) if learner.narrows else {},
         now=now,
+        vectors=definition.vectors,
     )
     return definition.policy.choose(learnt.state, situation)
 

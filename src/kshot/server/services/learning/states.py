@@ -2,17 +2,18 @@
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
-from kshot.errors import KshotError, PolicyNotFound, Unavailable
+from kshot.errors import KshotError, PolicyNotFound, PromptNotFound, Unavailable
 from kshot.index.store import Store
 from kshot.index.store.policies import PolicyStamp, StoredPolicy
 from kshot.selectors.bandits.metric_rules import RewardRules
 from kshot.server.algorithms_schema import build_policy
 from kshot.server.logs import get_logger
 from kshot.server.services.learning.contexts import Contexts
-from kshot.server.services.learning.definitions import Definition, define, settings_of
+from kshot.server.services.learning.definitions import Definition, define, is_hybrid, settings_of
 from kshot.server.services.learning.learner import Learner
 from kshot.server.services.learning.metrics import ensure_metric, rule_of
 from kshot.server.services.learning.pending import MOST
@@ -113,7 +114,30 @@ class PolicyStates:
             cost_rules = RewardRules(
                 {settings.cost_metric: rule_of(self._store.get_metric(settings.cost_metric))}
             )
-        return define(record, features, rules, cost_rules)
+        vectors = {}
+        if is_hybrid(policy):
+            vectors = self._contexts.vectors_of(settings.context, self._texts(record))
+        return define(record, features, rules, cost_rules, vectors)
+
+    def _texts(self, record: StoredPolicy) -> dict[str, str]:
+        """Return what variants say, by name; of those that say something."""
+        texts = {}
+        for variant in record.variants:
+            content: Mapping[str, Any] = variant.config
+            prompt = variant.config.get("prompt")
+            if prompt is not None:
+                try:
+                    content = self._store.get_prompt_version(
+                        prompt["name"], version=prompt["version"], label=prompt["label"]
+                    ).content
+                except PromptNotFound:
+                    continue
+            turns = [turn["content"] for turn in content.get("messages") or ()]
+            parts = [content.get("system"), content.get("template"), *turns]
+            text = "\n".join(part for part in parts if part)
+            if text.strip():
+                texts[variant.name] = text
+        return texts
 
     def install(self, record: StoredPolicy) -> Learner:
         """Serve a policy as its record says from now on, with all that the log knows of it."""
