@@ -1,7 +1,6 @@
 """Two servers over one PostgreSQL database learn the same, whichever of them is told."""
 
 import asyncio
-import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
@@ -21,8 +20,6 @@ from tests.test_server.server_process import serving
 pytestmark = [pytest.mark.slow, pytest.mark.component]
 
 AT_ONCE = 100
-SOON_S = 10.0
-"""Replicas look once a second; the rest is for a machine that does other things as well."""
 WORKERS, DECIDES = 8, 200
 
 
@@ -130,7 +127,7 @@ def test_what_is_told_twice_and_out_of_order_to_both_comes_to_one_state(
     assert len(keys) == len({*keys}) == counts["accepted"]
 
 
-def test_a_replica_serves_what_the_other_was_told_within_seconds(replicas: Replicas):
+def test_a_replica_serves_what_the_other_was_told_without_being_asked_to_look(replicas: Replicas):
     here, there = replicas.urls
     create(here, "followed", floor=0.0, hold_out=0.0, nursery=0.0)
     # It is known over there before anything is asked that would look at the log.
@@ -148,9 +145,7 @@ def test_a_replica_serves_what_the_other_was_told_within_seconds(replicas: Repli
             body = {"decision_id": reply["decision_id"], "value": float(reply["variant"] == "warm")}
             http.post(f"{here}/v1/feedback", json=body).raise_for_status()
         wait_until(lambda: share(here) > 0.8, "what was learnt here")
-        begun = time.monotonic()
         wait_until(lambda: share(there) == share(here), "what was learnt there")
-        assert time.monotonic() - begun < SOON_S
         assert before == pytest.approx(1 / 3)
 
 
