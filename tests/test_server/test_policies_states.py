@@ -6,7 +6,9 @@ import numpy as np
 import pytest
 from sqlalchemy import create_engine, text
 
+from kshot.schemas.feedback import MetricSettings
 from kshot.server.services.learning import learner as learning
+from kshot.server.services.learning.metrics import settings_of
 from tests.test_server.learning_log import (
     appended,
     created,
@@ -44,12 +46,15 @@ def test_events_twice_told_and_out_of_order_give_two_processes_one_state(
     tmp_path, rng, here, algorithm, count
 ):
     store, states = here
-    first = states.install(created(store, algorithm=algorithm, control="brief"))
+    store.declare_metric("usd", settings_of(MetricSettings(high=50.0, better="low", aggregate="sum")))
+    first = states.install(created(store, algorithm=algorithm, control="brief", cost_metric="usd"))
     other_store, other_states = opened(tmp_path)
     second = other_states.get("p")
     records = [decision(first, i, rng, active=i % 10 > 0) for i in range(count // 5)]
     recorded(store, records)
     events = rumours(records, count, rng)
+    costs = [said(records[i // 2], "reward", f"c{i}", metric="usd", value=i % 7 * 0.3) for i in range(200)]
+    events = [event for i, event in enumerate(events) for event in [*costs[i : i + 1], event]]
     # One follows closely, the other sees a part, and then all the rest at once.
     log = []
     for start in range(0, len(events), 300):
@@ -59,7 +64,8 @@ def test_events_twice_told_and_out_of_order_give_two_processes_one_state(
         if start == 900:
             second.catch_up()
     second.catch_up()
-    assert len(log) == count
+    assert len(log) == count + 200
+    assert first.learnt.costs.entries
     assert first.learnt.upto_seq == second.learnt.upto_seq == store.last_feedback_seq()
     assert first.learnt.to_bytes() == second.learnt.to_bytes()
     assert first.learnt.state.events > count // 10
