@@ -106,6 +106,13 @@ class PolicyTable(Transactions):
         with self._read() as connection:
             return [PolicyStamp(*row) for row in connection.execute(statement)]
 
+    def policies_over_pool(self, pool: str) -> list[str]:
+        """Return the names of policies whose context names a pool."""
+        statement = select(_p.name, _p.config).where(visible(policies)).order_by(_p.name)
+        with self._read() as connection:
+            rows = connection.execute(statement).all()
+        return [row.name for row in rows if row.config.get("context", {}).get("pool") == pool]
+
     def update_policy(
         self, policy_id: int, config: Mapping[str, Any], *, expected: PolicyStamp, learns_anew: bool
     ) -> StoredPolicy:

@@ -65,9 +65,9 @@ async def patch_pool(pool: str, request: Request) -> Response:
     return reply(await services(request).pools.patch(pool, body))
 
 
-@router.delete("/{pool}", status_code=204, **contract(problems=(PoolNotFound,)))
+@router.delete("/{pool}", status_code=204, **contract(problems=(PoolNotFound, Conflict)))
 async def delete_pool(pool: str, request: Request) -> Response:
-    """Delete a pool with its examples, vectors and selections."""
+    """Delete a pool with its examples, vectors and selections; not while a policy embeds as it does."""
     await services(request).pools.delete(pool)
     return Response(status_code=204)
 

@@ -77,7 +77,7 @@ class PoolService:
         return await asyncio.to_thread(self.change, name, body)
 
     async def delete(self, name: str) -> None:
-        """Delete a pool with its examples, selections and files."""
+        """Delete a pool with its examples, selections and files; `Conflict` if policies embed as it does."""
         await asyncio.to_thread(self._delete, name)
 
     async def stats(self, name: str, *, health: bool) -> PoolStats:
@@ -182,6 +182,11 @@ class PoolService:
 
     def _delete(self, name: str) -> None:
         record = self._store.get_pool(name)
+        if users := self._store.policies_over_pool(name):
+            named = ", ".join(users)
+            raise Conflict(
+                f"pool {name!r} makes the features of policies: {named}; give them another context first"
+            )
         self._jobs.cancel_all(record.id)
         self._store.delete_pool(name)
         self._registry.remove(record)

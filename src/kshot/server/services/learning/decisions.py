@@ -149,7 +149,7 @@ class DecisionService:
             last = max(last, *(one.event.seq for one in appended))
         for _ in range(_ATTEMPTS):
             record = self._store.get_policy_by_id(policy_id)
-            learner = self._states.install(record)
+            learner = self._states.opened(record)
             frozen_at = learner.definition.frozen_at
             if frozen_at is not None and frozen_at < last:
                 # An erasure is learnt even by a policy that learns nothing else.
@@ -157,7 +157,7 @@ class DecisionService:
                 record = self._store.update_policy(
                     policy_id, config, expected=record.stamp, learns_anew=False
                 )
-                learner = self._states.install(record)
+                learner = self._states.opened(record)
             learner.catch_up()
             # Only with this on disk may what it was subtracted from go: who follows later takes it over.
             if learner.save(now=True) and learner.learnt.upto_seq >= last:

@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from kshot.errors import FieldError, InvalidInput, KshotError, PromptNotFound
+from kshot.errors import FieldError, InvalidInput, KshotError, PromptNotFound, Unavailable
 from kshot.index.store import Store
 from kshot.index.store.policies import NewVariant, StoredPolicy
 from kshot.schemas.base import Notice
@@ -24,7 +24,7 @@ from kshot.server.services.learning.contexts import Contexts
 from kshot.server.services.learning.definitions import FROZEN_AT, INHERITED, settings_of
 from kshot.server.services.learning.inheriting import inherited
 from kshot.server.services.learning.metrics import ensure_metric, rule_of
-from kshot.server.services.learning.replies import policy_info
+from kshot.server.services.learning.replies import policy_info, unopened_info
 from kshot.server.services.learning.states import PolicyStates
 from kshot.server.services.prompts import PromptService, compiled_prompt
 from kshot.server.validation import refusal, validated
@@ -100,9 +100,16 @@ class PolicyService:
         records = self._store.list_policies(after=cursor, limit=limit + 1)
         page = records[:limit]
         return PolicyList(
-            data=[self._get(record.name) for record in page],
+            data=[self._listed(record) for record in page],
             next_cursor=page[-1].name if len(records) > limit else None,
         )
+
+    def _listed(self, record: StoredPolicy) -> PolicyInfo:
+        try:
+            return self._get(record.name)
+        except Unavailable as error:
+            # One that cannot be opened hides no other.
+            return unopened_info(record, error.message)
 
     def _get(self, name: str) -> PolicyInfo:
         learner = self._states.get(name)

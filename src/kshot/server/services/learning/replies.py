@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from kshot.index.store.policies import StoredPolicy
 from kshot.records import DecisionRecord
 from kshot.schemas.base import Notice
 from kshot.schemas.decisions import DecisionReply, RankedVariant
@@ -13,7 +14,7 @@ from kshot.schemas.policies import PolicyInfo, VariantInfo
 from kshot.schemas.selections import Message
 from kshot.selectors.bandits.grid import REWARD_BITS
 from kshot.selectors.bandits.ledger import Account
-from kshot.server.services.learning.definitions import Definition, Variant
+from kshot.server.services.learning.definitions import Definition, Variant, settings_of, variant_of
 from kshot.server.services.learning.learner import Learnt
 
 
@@ -113,6 +114,25 @@ def policy_info(learnt: Learnt, warnings: Sequence[Notice] = ()) -> PolicyInfo:
         created_at=definition.record.created_at,
         updated_at=definition.record.updated_at,
         warnings=list(warnings),
+    )
+
+
+def unopened_info(record: StoredPolicy, reason: str) -> PolicyInfo:
+    """Describe a policy that cannot be opened: what it is set to, and nothing of what it has learnt."""
+    return PolicyInfo(
+        name=record.name,
+        version=record.version,
+        settings=settings_of(record).model_dump(mode="json"),
+        variants=[
+            _variant_info(variant_of(one, record.version), None, one.config.get("cost"))
+            for one in record.variants
+        ],
+        outcomes=0,
+        upto_seq=0,
+        checksum="",
+        created_at=record.created_at,
+        updated_at=record.updated_at,
+        warnings=[Notice(code="not_opened", message=reason)],
     )
 
 

@@ -89,14 +89,15 @@ class PolicyStates:
             problem = self._problems.get(name)
         if learner is not None:
             return learner
+        record = self._store.get_policy(name)
         if problem is not None:
-            raise Unavailable(f"policy {name!r} could not be opened: {problem.message}")
-        return self.install(self._store.get_policy(name))
+            raise _unopened(name, problem)
+        return self.opened(record)
 
     def find(self, policy_id: int) -> Learner:
-        """Return the learner of a policy by its number; `PolicyNotFound` if there is none."""
+        """Return the learner of a policy by its number; raises as `get` does."""
         learner = self._id_to_learner.get(policy_id)
-        return self.install(self._store.get_policy_by_id(policy_id)) if learner is None else learner
+        return self.opened(self._store.get_policy_by_id(policy_id)) if learner is None else learner
 
     def all(self) -> list[Learner]:
         """Return every learner there is."""
@@ -182,6 +183,16 @@ class PolicyStates:
                 self._follow(policy_id)
             self._seen_seq = last
 
+    def opened(self, record: StoredPolicy) -> Learner:
+        """Serve a policy as `install` does; `Unavailable` says why that is not possible."""
+        try:
+            return self.install(record)
+        except PolicyNotFound:
+            raise
+        except KshotError as error:
+            # Whoever asks cannot help it, and what they say of its decisions is to be said again.
+            raise _unopened(record.name, error) from error
+
     def _open(self, policy_id: int) -> None:
         try:
             record = self._store.get_policy_by_id(policy_id)
@@ -190,13 +201,22 @@ class PolicyStates:
         try:
             self.install(record)
         except KshotError as error:
-            log.warning("policy_not_opened", policy=record.name, code=error.code, reason=error.message)
+            known = self._problems.get(record.name)
+            if known is None or known.message != error.message:
+                log.warning("policy_not_opened", policy=record.name, code=error.code, reason=error.message)
             self._problems[record.name] = error
 
     def _follow(self, policy_id: int) -> None:
         learner = self._id_to_learner.get(policy_id)
-        if learner is not None:
+        if learner is None:
+            return
+        try:
             learner.catch_up()
+        except Unavailable:
+            raise
+        except KshotError as error:
+            # Others are followed all the same.
+            log.warning("policy_not_followed", policy=learner.definition.name, code=error.code)
 
     def _await_recent(self, learner: Learner) -> None:
         """Await the outcomes of decisions that were made before this process started."""
@@ -231,3 +251,7 @@ class PolicyStates:
                 self._stopping.wait(_RETRY_S)
             self._wake.wait(max(next_poll - time.monotonic(), 0.0))
             self._wake.clear()
+
+
+def _unopened(name: str, problem: KshotError) -> Unavailable:
+    return Unavailable(f"policy {name!r} could not be opened: {problem.message}")
