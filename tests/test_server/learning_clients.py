@@ -6,13 +6,18 @@ thread that works for the application, as any client would that lost its connect
 
 import random
 from collections import Counter, deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
+from threading import Event, Thread
 from typing import Any, NamedTuple
 
 import httpx
 
 from kshot.index.store import Store
+from kshot.server.services.learning.states import PolicyStates
+from tests.test_server.clean_pass import check_state
+from tests.test_server.live import wait_until
 from tests.test_server.live_policies import CONTEXT, VARIANTS
 
 HOLDING = "holding"
@@ -63,13 +68,13 @@ class Application:
     _numbers: int = 0
     _untold: deque[str] = field(default_factory=deque)
 
-    def work(self, url: str) -> None:
-        """Go on until the server is gone."""
+    def work(self, url: str, enough: Event) -> None:
+        """Go on until the server is gone, or it is enough."""
         with httpx.Client(base_url=url, timeout=60) as http:
             try:
                 if self.waiting is not None:
                     self._send(http, self.waiting)
-                while True:
+                while not enough.is_set():
                     self._send(http, self._next())
             except httpx.TransportError:
                 return
@@ -249,3 +254,53 @@ def set_up(http: httpx.Client) -> None:
     for name, settings in POLICIES.items():
         body = {"name": name, "variants": VARIANTS, **settings}
         http.post("/v1/policies", json=body).raise_for_status()
+
+
+@contextmanager
+def at_work(applications: Sequence[Application], urls: Sequence[str]) -> Iterator[None]:
+    """Have applications work until the end of the block, each with the first of the servers that is left.
+
+    They start with different ones, and stop early once all are gone.
+    """
+    enough, failures = Event(), list[BaseException]()
+
+    def guarded(application: Application, own_urls: Sequence[str]) -> None:
+        try:
+            for url in own_urls:
+                application.work(url, enough)
+        except BaseException as error:  # noqa: BLE001  (raised again in the test's own thread)
+            failures.append(error)
+
+    threads = [
+        Thread(target=guarded, args=(one, urls if number % 2 else urls[::-1]))
+        for number, one in enumerate(applications)
+    ]
+    for thread in threads:
+        thread.start()
+    try:
+        yield
+    finally:
+        enough.set()
+        for thread in threads:
+            thread.join()
+    if failures:
+        raise failures[0]
+
+
+def check(url: str, store: Store, states: PolicyStates, applications: Sequence[Application]) -> int:
+    """Compare what is served and stored with what was acknowledged, and return how many outcomes stay."""
+    total = 0
+    with httpx.Client(base_url=url, timeout=60) as http:
+
+        def info(name: str) -> Any:
+            return http.get(f"/v1/policies/{name}").raise_for_status().json()
+
+        check_log(store, applications)
+        # Each is told or runs out of time, and counts either way.
+        overdue = store.count_decisions(store.get_policy(OVERDUE).id)
+        wait_until(lambda: info(OVERDUE)["outcomes"] == overdue, "the end of every window")
+        for name in POLICIES:
+            known = info(name)
+            check_state(store, states, known)
+            total += known["outcomes"] if name != ERASED else 0
+    return total

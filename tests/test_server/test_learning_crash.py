@@ -6,82 +6,72 @@ and the log with what clients were told.
 
 import os
 import random
-import threading
 import time
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
+from sqlalchemy import make_url
 
 from kshot.server.settings import Settings
-from tests.test_server.clean_pass import check_state, reading
-from tests.test_server.learning_clients import ERASED, OVERDUE, POLICIES, Application, check_log, set_up
-from tests.test_server.live import wait_until
-from tests.test_server.server_process import ServerProcess, serving
+from tests.test_server.clean_pass import reading
+from tests.test_server.learning_clients import Application, at_work, check, set_up
+from tests.test_server.server_process import serving
 
 pytestmark = [pytest.mark.slow, pytest.mark.component]
 
 IS_FULL = bool(os.environ.get("KSHOT_TEST_FULL"))
 FOLDERS, KILLS_PER_FOLDER = (10, 20) if IS_FULL else (2, 10)
+REPLICA_KILLS = 20 if IS_FULL else 4
 CLIENTS = 6
 LATEST_S = 2.0
 
 
-def killed_at_work(server: ServerProcess, applications: list[Application], rng: random.Random) -> None:
-    failures: list[BaseException] = []
-
-    def guarded(application: Application) -> None:
-        try:
-            application.work(server.url)
-        except BaseException as error:  # noqa: BLE001  (raised again in the test's own thread)
-            failures.append(error)
-
-    threads = [threading.Thread(target=guarded, args=(one,)) for one in applications]
-    for thread in threads:
-        thread.start()
-    time.sleep(rng.uniform(0.0, LATEST_S))
-    server.kill()
-    for thread in threads:
-        thread.join()
-    if failures:
-        raise failures[0]
-
-
-def check(server: ServerProcess, data_dir: Path, applications: list[Application]) -> int:
-    """Compare what is served and stored with what was acknowledged, and return how many outcomes stay."""
-    total = 0
-    with (
-        httpx.Client(base_url=server.url, timeout=60) as http,
-        reading(Settings(data_dir=data_dir).store_url, data_dir) as (store, states),
-    ):
-
-        def info(name: str) -> dict[str, int]:
-            found: dict[str, int] = http.get(f"/v1/policies/{name}").raise_for_status().json()
-            return found
-
-        check_log(store, applications)
-        # Each is told or runs out of time, and counts either way.
-        overdue = store.count_decisions(store.get_policy(OVERDUE).id)
-        wait_until(lambda: info(OVERDUE)["outcomes"] == overdue, "the end of every window")
-        for name in POLICIES:
-            known = info(name)
-            check_state(store, states, known)
-            total += known["outcomes"] if name != ERASED else 0
-    return total
+def clients(rng: random.Random) -> list[Application]:
+    return [Application(f"app{i}", random.Random(rng.random())) for i in range(CLIENTS)]
 
 
 @pytest.mark.parametrize("folder", range(FOLDERS))
 def test_every_decision_and_outcome_survives_and_counts_once(folder: int, tmp_path: Path):
     rng = random.Random(folder)
-    applications = [Application(f"app{i}", random.Random(rng.random())) for i in range(CLIENTS)]
+    applications = clients(rng)
     outcomes = 0
-    for kill in range(KILLS_PER_FOLDER):
+    for kill in range(KILLS_PER_FOLDER + 1):
         with serving(tmp_path) as server:
             if not kill:
                 with httpx.Client(base_url=server.url) as http:
                     set_up(http)
-            outcomes = check(server, tmp_path, applications)
-            killed_at_work(server, applications, rng)
-    with serving(tmp_path) as server:
-        assert check(server, tmp_path, applications) > outcomes > 0
+            with reading(Settings(data_dir=tmp_path).store_url, tmp_path) as (store, states):
+                outcomes = check(server.url, store, states, applications)
+            if kill < KILLS_PER_FOLDER:
+                with at_work(applications, [server.url]):
+                    time.sleep(rng.uniform(0.0, LATEST_S))
+                    server.kill()
+    assert outcomes > KILLS_PER_FOLDER
     assert any(one.erased for one in applications)
+
+
+def test_a_replica_that_is_killed_leaves_everything_to_the_other(postgres_server: Any, tmp_path: Path):
+    rng = random.Random(1)
+    applications = clients(rng)
+    database = make_url(postgres_server.get_uri()).set(drivername="postgresql")
+    url = database.render_as_string(hide_password=False)
+    outcomes = 0
+    with (
+        serving(tmp_path / "steady", KSHOT_DATABASE_URL=url) as steady,
+        reading(url, tmp_path) as (store, states),
+    ):
+        with httpx.Client(base_url=steady.url) as http:
+            set_up(http)
+        for _ in range(REPLICA_KILLS):
+            with serving(tmp_path / "mortal", KSHOT_DATABASE_URL=url) as mortal:
+                with at_work(applications, [steady.url, mortal.url]):
+                    time.sleep(rng.uniform(0.0, LATEST_S))
+                    mortal.kill()
+                    # What was under way there is sent again here.
+                    time.sleep(1.0)
+                outcomes = check(steady.url, store, states, applications)
+        # Who comes last has never seen any of it.
+        with serving(tmp_path / "late", KSHOT_DATABASE_URL=url) as late:
+            assert check(late.url, store, states, applications) == outcomes > REPLICA_KILLS
