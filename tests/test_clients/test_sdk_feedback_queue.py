@@ -96,6 +96,31 @@ def test_what_the_server_refuses_is_dropped_and_counted(caplog):
     queue.close()
 
 
+def test_what_the_server_cannot_take_yet_waits_on_in_its_place():
+    """Of three, one is wrong and one comes at a bad time: that is sent again, ahead of what came later."""
+    batches: list[list[Any]] = []
+
+    def busy(items: Sequence[Mapping[str, Any]]) -> FeedbackBatchReply:
+        batches.append(list(items))
+        refused = []
+        if len(batches) == 1:
+            queue.add({"value": 4})
+            refused = [
+                RefusedFeedback(index=0, code="unavailable", detail="no disk"),
+                RefusedFeedback(index=2, code="decision_not_found", detail="nobody"),
+            ]
+        return FeedbackBatchReply(accepted=0, duplicates=0, refused=refused, data=[])
+
+    queue = FeedbackQueue(busy)
+    for value in (1, 2, 3):
+        queue.add({"value": value})
+    assert queue.flush(timeout_s=30)
+    assert [values(batch) for batch in batches] == [[1, 2, 3], [1, 4]]
+    assert batches[1][0] == batches[0][0]
+    assert queue.refused == 1
+    queue.close()
+
+
 def test_closing_says_what_it_could_not_deliver(caplog):
     queue = FeedbackQueue(Postbox(failures=1_000))
     queue.add({"value": 1})

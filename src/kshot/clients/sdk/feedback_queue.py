@@ -12,7 +12,7 @@ from kshot.clients.sdk.decision import Decision
 from kshot.clients.sdk.flow import FIRST_PAUSE_S, LONGEST_PAUSE_S
 from kshot.clients.sdk.outbox import FeedbackSink, Outbox, undelivered
 from kshot.clients.sdk.selection import Selection
-from kshot.errors import KshotError
+from kshot.errors import KshotError, Overloaded, Unavailable
 from kshot.schemas.feedback import FeedbackBatchReply
 
 T = TypeVar("T")
@@ -21,6 +21,8 @@ GATHER_S = 0.05
 """How long outcomes are gathered before they are sent together."""
 CLOSE_S = 5.0
 """How long closing a client waits for what is not sent yet."""
+
+_NOT_YET = frozenset({Overloaded.code, Unavailable.code})
 
 
 def reporting_to(sink: FeedbackSink, result: T) -> T:
@@ -40,17 +42,29 @@ class _Delivery:
         self.refused = 0
         self.pause_s = FIRST_PAUSE_S
 
-    def delivered(self, sent: Sequence[Mapping[str, Any]], reply: FeedbackBatchReply) -> None:
-        """Forget what the server has; what it refused would be refused again."""
-        self.outbox.drop(len(sent))
+    def delivered(self, sent: Sequence[Mapping[str, Any]], reply: FeedbackBatchReply) -> float:
+        """Forget what the server has; return how long to wait before the next attempt, in seconds.
+
+        What it refused it would refuse again, unless it only could not take it yet: that waits on.
+        """
+        refused = {item.index: item.code for item in reply.refused}
+        waiting = [dict(item) for index, item in enumerate(sent) if refused.get(index) in _NOT_YET]
+        self.outbox.drop(len(sent), waiting)
+        for code in refused.values():
+            if code not in _NOT_YET:
+                self.refused += 1
+                logger.warning("feedback refused: %s", code)
+        if waiting:
+            return self._pause(next(code for code in refused.values() if code in _NOT_YET))
         self.pause_s = FIRST_PAUSE_S
-        self.refused += len(reply.refused)
-        for item in reply.refused:
-            logger.warning("feedback refused: %s", item.code)
+        return 0.0
 
     def failed(self, error: KshotError) -> float:
         """Keep everything, and return how long to wait before the next attempt, in seconds."""
-        logger.warning("feedback waits: %s", error.code)
+        return self._pause(error.code)
+
+    def _pause(self, code: str) -> float:
+        logger.warning("feedback waits: %s", code)
         pause_s, self.pause_s = self.pause_s, min(2 * self.pause_s, LONGEST_PAUSE_S)
         return pause_s
 
@@ -124,13 +138,12 @@ class FeedbackQueue(_Delivery):
                 self._condition.wait_for(lambda: self._closing, GATHER_S)
             batch = self.outbox.first()
             try:
-                reply = self._send(batch)
+                pause_s = self.delivered(batch, self._send(batch))
             except KshotError as error:
                 pause_s = self.failed(error)
+            if pause_s:
                 with self._condition:
                     self._condition.wait_for(lambda: self._closing, pause_s)
-            else:
-                self.delivered(batch, reply)
 
 
 class AsyncFeedbackQueue(_Delivery):
@@ -184,8 +197,8 @@ class AsyncFeedbackQueue(_Delivery):
             await asyncio.sleep(GATHER_S)
             batch = self.outbox.first()
             try:
-                reply = await self._send(batch)
+                pause_s = self.delivered(batch, await self._send(batch))
             except KshotError as error:
-                await asyncio.sleep(self.failed(error))
-            else:
-                self.delivered(batch, reply)
+                pause_s = self.failed(error)
+            if pause_s:
+                await asyncio.sleep(pause_s)

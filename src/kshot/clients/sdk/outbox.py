@@ -47,11 +47,12 @@ class Outbox:
         with self._lock:
             return [item for item, _ in zip(self._waiting, range(count), strict=False)]
 
-    def drop(self, count: int) -> None:
-        """Forget those that have waited longest."""
+    def drop(self, count: int, kept: Sequence[dict[str, Any]] = ()) -> None:
+        """Forget those that have waited longest, but for some, which stay the first."""
         with self._lock:
             for _ in range(count):
                 self._waiting.popleft()
+            self._waiting.extendleft(reversed(kept))
 
 
 class FeedbackSink(Protocol):

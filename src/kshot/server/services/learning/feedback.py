@@ -14,6 +14,7 @@ from kshot.errors import (
     InvalidParameter,
     KshotError,
     SelectionNotFound,
+    Unavailable,
 )
 from kshot.index.store import Store
 from kshot.index.store.feedback import Appended
@@ -160,6 +161,8 @@ class FeedbackService:
         events = [event for _, _, checked in together for event in checked.events]
         try:
             appended = iter(await asyncio.to_thread(self._store.append_feedback, events))
+        except Unavailable as error:
+            return [(index, error) for index, _, _ in sound]
         except KshotError:
             together = []
         answers: list[tuple[int, FeedbackReply | KshotError]] = [
