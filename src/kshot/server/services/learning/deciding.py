@@ -4,9 +4,10 @@ import asyncio
 import hashlib
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from functools import partial
 
 import numpy as np
 
@@ -26,7 +27,7 @@ from kshot.server.services.learning.definitions import Definition
 from kshot.server.services.learning.drawing import Draft, Wanted, drafted
 from kshot.server.services.learning.eligibility import eligible, known_variant
 from kshot.server.services.learning.learner import Learner
-from kshot.server.services.learning.outcomes import account_of
+from kshot.server.services.learning.outcomes import FROZEN, account_of
 from kshot.server.services.learning.replies import decision_reply, finite
 from kshot.server.services.learning.shown import Shown, VariantPrompts
 from kshot.server.services.learning.states import PolicyStates
@@ -91,11 +92,17 @@ class Deciding:
             repeated = await self._repeated(learner.definition, request, digest)
             if repeated is not None:
                 return repeated
-        learner, context = await self._context(learner, request)
+        learner, definition, context = await self._context(learner, request)
         for _ in range(ATTEMPTS):
-            session = await self._session(learner.definition, request)
+            learnt = learner.learnt
+            if learnt.definition is not definition:
+                # Changed meanwhile, perhaps to other features: nothing of before fits any more.
+                learner, definition, context = await self._context(learner, request)
+                continue
+            session = await self._session(definition, request)
+            draw = partial(drafted, learner, learnt)
             proposal, shown = await self._proposed(
-                learner, request, decision_id, digest, context, session, selection_id
+                definition, draw, request, decision_id, digest, context, session, selection_id
             )
             answer = await self._log.record(proposal)
             if isinstance(answer, PolicyGone):
@@ -103,12 +110,12 @@ class Deciding:
             if not isinstance(answer, Recorded):
                 continue
             if not answer.is_new:
-                return await self._again(learner.definition, answer.record, request, digest)
-            if learner.narrows and answer.record.active:
+                return await self._again(definition, answer.record, request, digest)
+            if learner.narrows and answer.record.active and answer.record.mode != FROZEN:
                 learner.pending.add(answer.record)
             self._metrics.decided(policy, answer.record.served, "new")
-            return decision_reply(answer.record, learner.definition, messages=shown.messages)
-        raise Unavailable(f"session {request.session_key!r} is decided on by too many requests at once")
+            return decision_reply(answer.record, definition, messages=shown.messages)
+        raise Unavailable("the session or the policy is changed by too many requests at once")
 
     async def _repeated(
         self, definition: Definition, request: DecideRequest, digest: str
@@ -137,14 +144,18 @@ class Deciding:
         self._metrics.decided(definition.name, record.served, "repeated")
         return decision_reply(record, definition, account=account, messages=messages)
 
-    async def _context(self, learner: Learner, request: DecideRequest) -> tuple[Learner, Float64s]:
+    async def _context(
+        self, learner: Learner, request: DecideRequest
+    ) -> tuple[Learner, Definition, Float64s]:
+        """Return the features of a request, with the definition that they are of."""
         definition = learner.definition
         settings = definition.settings.context
         if definition.features.source and definition.features.source != self._contexts.source_of(settings):
             # The pool embeds otherwise by now: decisions are made on other features from here on.
             learner = await asyncio.to_thread(self._states.reopen, definition.name)
             definition = learner.definition
-        return learner, await self._contexts.features(settings, definition.features.contexts, request)
+        context = await self._contexts.features(settings, definition.features.contexts, request)
+        return learner, definition, context
 
     async def _session(self, definition: Definition, request: DecideRequest) -> StoredSession | None:
         if request.session_key is None or definition.settings.mode not in _CHOOSES:
@@ -153,7 +164,8 @@ class Deciding:
 
     async def _proposed(
         self,
-        learner: Learner,
+        definition: Definition,
+        draw: Callable[[Wanted], Draft],
         request: DecideRequest,
         decision_id: str,
         digest: str,
@@ -161,7 +173,6 @@ class Deciding:
         session: StoredSession | None,
         selection_id: str | None,
     ) -> tuple[Proposal, Shown]:
-        definition = learner.definition
         settings = definition.settings
         external = _external(definition, request)
         may = eligible(definition, request)
@@ -179,7 +190,7 @@ class Deciding:
             budget_spent=None if sticky else request.budget_spent,
             forced=may.forced or sticky,
         )
-        draft = await asyncio.to_thread(drafted, learner, wanted)
+        draft = await asyncio.to_thread(draw, wanted)
         draft = replace(draft, notices=(*may.notices, *draft.notices))
         served = draft.chosen if external is None else external
         shown = await self._prompts.shown(definition.variants[served], request)

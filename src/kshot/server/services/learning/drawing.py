@@ -67,9 +67,8 @@ class Draft:
     notices: tuple[Notice, ...]
 
 
-def drafted(learner: Learner, wanted: Wanted) -> Draft:
-    """Draw a variant."""
-    learnt = learner.learnt
+def drafted(learner: Learner, learnt: Learnt, wanted: Wanted) -> Draft:
+    """Draw a variant by what was learnt; the wanted context has to be of its definition's features."""
     definition = learnt.definition
     costs = _costs(learnt, wanted.arms)
     notices = []
@@ -147,12 +146,14 @@ def _choice(
         prior = definition.variants[arm].prior
         if prior is not None:
             priors[arm] = prior
+    # What a frozen policy decides has no outcome that it would wait for.
+    awaits = learner.narrows and definition.settings.mode != "frozen"
     situation = Situation(
         arms=tuple(arms),
         context=wanted.context,
         penalties=penalties,
         priors=priors,
-        pending=learner.pending.contexts(len(wanted.context), now) if learner.narrows else {},
+        pending=learner.pending.contexts(len(wanted.context), now) if awaits else {},
         now=now,
         vectors=definition.vectors,
     )

@@ -16,6 +16,7 @@ from kshot.server.services.learning.contexts import Contexts
 from kshot.server.services.learning.definitions import Definition, define, is_hybrid, settings_of
 from kshot.server.services.learning.learner import Learner
 from kshot.server.services.learning.metrics import ensure_metric, rule_of
+from kshot.server.services.learning.outcomes import FROZEN
 from kshot.server.services.learning.pending import MOST
 
 log = get_logger(__name__)
@@ -227,7 +228,7 @@ class PolicyStates:
         recent = self._store.recent_decisions(definition.id, since, MOST)
         known = self._store.feedback_of("decision", [record.id for record in recent])
         for record in reversed(recent):
-            if not known[record.id]:
+            if not known[record.id] and record.mode != FROZEN:
                 learner.pending.add(record)
 
     def _run(self) -> None:
