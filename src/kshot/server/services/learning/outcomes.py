@@ -94,10 +94,13 @@ def news(
         decision = logged_decision(record, contextual=contextual)
         account = Account.opened(decision, definition.rules)
         learnt = is_learnt_from(definition, record)
+        outcome = account.outcome()
         for event in histories[decision_id]:
             later = account.after(outcome_event(event))
-            if event.seq >= first and later is not account and learnt:
-                moved.append((event.seq, record, Move(decision, account.outcome(), later.outcome())))
+            if later is not account:
+                previous, outcome = outcome, later.outcome()
+                if event.seq >= first and learnt:
+                    moved.append((event.seq, record, Move(decision, previous, outcome)))
             account = later
         if definition.cost_rules is not None and learnt:
             history = histories[decision_id]
@@ -106,7 +109,7 @@ def news(
             after = _cost(record, history, definition.cost_rules)
             if before != after:
                 costs += [(*known, sign) for known, sign in ((before, -1), (after, 1)) if known is not None]
-        if account.outcome().known or account.status == "cancelled":
+        if outcome.known or account.status == "cancelled":
             settled.add(decision_id)
     moved.sort(key=lambda one: one[0])
     return News(
