@@ -83,6 +83,11 @@ class Settings(BaseModel):
         default=None, max_length=2048, description="of a vLLM server, up to but without /completions"
     )
     scorer_model: str | None = Field(default=None, min_length=1, description="name or folder of the model")
+    scorer_tokenizer: str | None = Field(
+        default=None,
+        min_length=1,
+        description="tokenizer.json of the vLLM server's model, or its folder; spares a request per text",
+    )
     scorer_key: SecretStr | None = Field(default=None, description="bearer token for the scorer's server")
     scorer_cache_salt: SecretStr | None = Field(
         default=None, description="shares the vLLM server's prefix cache only with requests of the same salt"

@@ -1,6 +1,7 @@
 """Likelihoods from whatever answers in the words of vLLM's completions interface."""
 
 import asyncio
+import logging
 import random
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -29,14 +30,17 @@ from kshot.clients.scorers.execution import Execution
 from kshot.clients.scorers.feeding import begin_all, feed
 from kshot.clients.scorers.isolation import Unanswered
 from kshot.clients.scorers.passes import ModelChanged, Passes
+from kshot.clients.scorers.probing import served_model
 from kshot.clients.scorers.server_tokenizer import ServerTokenizer
 from kshot.clients.scorers.telemetry import UNTOLD, Telemetry
 from kshot.clients.scorers.token_scores import TokenScores
 from kshot.clients.scorers.tokenization import LocalTokenizer
+from kshot.clients.scorers.tokenizer_file import found_beside
 from kshot.clients.scorers.watch import Watch
 from kshot.errors import InvalidParameter, ScorerUnavailable, code_to_error
 
 T = TypeVar("T")
+log = logging.getLogger(__name__)
 _DEFAULTS = ScoringOptions()
 
 
@@ -90,7 +94,8 @@ class CompletionScorer:
         telemetry: Telemetry = UNTOLD,
     ) -> None:
         self._backend = backend
-        self._tokenizer = ServerTokenizer(backend, tokenizer)
+        self._tokenizer = ServerTokenizer(backend)
+        self._local = tokenizer
         self._model = model
         self._end = end
         self._sanity = sanity
@@ -214,6 +219,7 @@ class CompletionScorer:
 
     async def _assess(self) -> Assessment:
         self._tokenizer.forget()
+        await self._use_local_tokenizer()
         return await assess(
             self._backend,
             tokenizer=self._tokenizer,
@@ -223,6 +229,16 @@ class CompletionScorer:
             tolerance_nats=self._tolerance_nats,
             max_model_tokens=self._max_model_tokens,
         )
+
+    async def _use_local_tokenizer(self) -> None:
+        """Tokenise in this process where that is known to give what the server's tokenizer does."""
+        if self._local is not None:
+            if not await self._tokenizer.use(self._local, unseen=True):
+                log.warning("the scorer's tokenizer is not the served model's; the server is asked instead")
+            return
+        beside = found_beside((await served_model(self._backend, self._model)).root)
+        if beside is not None:
+            await self._tokenizer.use(beside)
 
     def _passes(self, known: Assessment) -> Passes:
         return Passes(

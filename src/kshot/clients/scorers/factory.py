@@ -1,5 +1,6 @@
 """Build a scorer from what an operator sets."""
 
+from pathlib import Path
 from typing import Literal, TypeAlias
 
 from kshot.clients.scorers.base import Scorer
@@ -15,6 +16,7 @@ def build_scorer(
     model: str | None = None,
     api_key: str | None = None,
     *,
+    tokenizer: str | None = None,
     cache_salt: str | None = None,
     priority: int | None = None,
     telemetry: Telemetry = UNTOLD,
@@ -33,6 +35,9 @@ def build_scorer(
         for its first.
     api_key : str or None
         For ``vllm``: sent as a bearer token.
+    tokenizer : str or None
+        For ``vllm``: the model's ``tokenizer.json`` or its folder, so that the server need not be asked for
+        every text.
     cache_salt : str or None
         For ``vllm``: shares the server's prefix cache only with requests of the same salt.
     priority : int or None
@@ -52,10 +57,17 @@ def build_scorer(
     if kind == "vllm":
         if url is None:
             raise InvalidParameter("a scorer of kind vllm needs the URL of its server")
+        from kshot.clients.scorers.tokenizer_file import FileTokenizer  # noqa: PLC0415
         from kshot.clients.scorers.vllm_http import VllmHttpScorer  # noqa: PLC0415
 
         return VllmHttpScorer(
-            url, model=model, api_key=api_key, cache_salt=cache_salt, priority=priority, telemetry=telemetry
+            url,
+            model=model,
+            api_key=api_key,
+            tokenizer=None if tokenizer is None else FileTokenizer(Path(tokenizer)),
+            cache_salt=cache_salt,
+            priority=priority,
+            telemetry=telemetry,
         )
     if kind not in {"vllm_offline", "transformers"}:
         raise InvalidParameter(f"scorer is {kind!r}, allowed: none, vllm, vllm_offline, transformers")

@@ -3,6 +3,7 @@
 import asyncio
 import json
 from collections import OrderedDict
+from typing import cast
 
 from kshot.clients.scorers.backend import Backend
 from kshot.clients.scorers.base import Tokens
@@ -20,6 +21,14 @@ from kshot.clients.scorers.tokenization import (
 from kshot.errors import ScorerUnavailable
 
 _REMEMBERED = 4096
+_COMPARED = (
+    "The capital of France is Paris.",
+    "  two  spaces, a\ttab and\n\na line end \n",
+    "don't re-enter 1,234.50 & 2e-7 <b>tags</b> {{x}}",
+    "Größe naïve Ελλάδα Москва שלום नमस्ते 東京 한국어 👩‍👩‍👧 \u00a0\ufeff",
+    "def f(x):\n    return x**2  # ok",
+)
+"""What two tokenizers that are not the same hardly agree on."""
 
 
 class ServerTokenizer:
@@ -28,14 +37,16 @@ class ServerTokenizer:
     Parameters
     ----------
     backend : Backend
-    local : LocalTokenizer or None
-        Asked instead of the server where it is given; must be the model's own. Chats are asked of the server
-        where it has no template.
+
+    Notes
+    -----
+    A tokenizer in this process takes its place once `use` has found them to be the same. Chats are asked of
+    the server where that one has no template.
     """
 
-    def __init__(self, backend: Backend, local: LocalTokenizer | None = None) -> None:
+    def __init__(self, backend: Backend) -> None:
         self._backend = backend
-        self._local = local
+        self._local: LocalTokenizer | None = None
         self._recent: OrderedDict[TokenizerCall, TokenizerAnswer] = OrderedDict()
 
     async def is_there(self) -> bool:
@@ -54,6 +65,32 @@ class ServerTokenizer:
     def forget(self) -> None:
         """Forget what was remembered: the model may be another one."""
         self._recent.clear()
+        self._local = None
+
+    async def use(self, local: LocalTokenizer, *, unseen: bool = False) -> bool:
+        """Ask a tokenizer of this process from now on, if it is the server's, and say whether it is.
+
+        It is compared token for token on texts of many scripts, with and without markers. Where it differs
+        anywhere the server is asked as before, and likewise where the server does not tell, unless ``unseen``
+        is set.
+        """
+        encodes = [Encode(text, special) for text in _COMPARED for special in (False, True)]
+        try:
+            by_server = await asyncio.gather(*map(self._ask, encodes))
+            if [answer_locally(local, call) for call in encodes] != by_server:
+                return False
+            decodes = [Decode(cast("Tokens", ids)) for ids in by_server]
+            texts = await asyncio.gather(*map(self._ask, decodes))
+        except ScorerUnavailable as error:
+            if not isinstance(error.__cause__, Rejected):
+                raise
+            if unseen:
+                self._local = local
+            return unseen
+        if [answer_locally(local, call) for call in decodes] != texts:
+            return False
+        self._local = local
+        return True
 
     async def answer(self, calls: list[TokenizerCall]) -> list[TokenizerAnswer]:
         """Answer calls, in their order.

@@ -33,7 +33,8 @@ class VllmHttpScorer(CompletionScorer):
     api_key : str or None
         Sent as a bearer token.
     tokenizer : LocalTokenizer or None
-        The model's own, in this process; None asks the server for every text.
+        The model's own, in this process. None takes the one beside the served model, where its folder is on
+        this machine, and else asks the server for every text. What differs from the server's is not used.
     end : str or None
         The marker that ends an answer (``terminator="eot"``); None looks for a known one.
     sanity : Sanity

@@ -178,6 +178,7 @@ def scorer_maker(settings: Settings, metrics: Metrics) -> Callable[[], Scorer | 
         settings.scorer_url,
         settings.scorer_model,
         _revealed(settings.scorer_key),
+        tokenizer=settings.scorer_tokenizer,
         cache_salt=_revealed(settings.scorer_cache_salt),
         priority=settings.scorer_priority,
         telemetry=Telemetry(
