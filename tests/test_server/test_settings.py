@@ -33,6 +33,7 @@ def test_every_setting_has_a_variable():
         "KSHOT_SELECT_QUEUE": "5",
         "KSHOT_SCORER_URL": "https://vllm.internal:8000/v1",
         "KSHOT_SCORER_MODEL": "smol",
+        "KSHOT_SCORER_TOKENIZER": "/models/smol",
         "KSHOT_SCORER_KEY": "token",
         "KSHOT_SCORER_CACHE_SALT": "pepper",
         "KSHOT_SCORER_PRIORITY": "-3",
