@@ -162,16 +162,23 @@ class DecisionTable(Transactions):
         return count
 
     def purge_decisions(self, policy_id: int, before: datetime, *, folded_seq: int) -> int:
-        """Delete decisions made before a time of which the log says nothing after a place.
+        """Delete decisions from before a time, with their feedback, of which nothing is said after a place.
 
-        So that nobody who has still to fold an event misses the decision it is about.
+        So that nobody who has still to fold an event misses the decision it is about. Nobody folds what is
+        said of decisions that a frozen policy made, so these go in any case.
         """
         later = exists().where(
             _f.target_id == _d.id, _f.target_kind == "decision", _f.seq > folded_seq, visible(feedback)
         )
-        where = and_(_d.policy_id == policy_id, _d.decided_at < before, ~later, visible(decisions))
+        is_due = and_(_d.policy_id == policy_id, _d.decided_at < before, visible(decisions))
+        kept = exists().where(_d.id == _f.target_id, visible(decisions))
+        of_it = and_(_f.policy_id == policy_id, _f.target_kind == "decision", visible(feedback))
         with self._append() as connection:
-            return connection.execute(delete(decisions).where(where)).rowcount
+            deleted = connection.execute(
+                delete(decisions).where(is_due, or_(~later, _d.mode == "frozen"))
+            ).rowcount
+            connection.execute(delete(feedback).where(of_it, _f.received_at < before, ~kept))
+        return deleted
 
     def purge_sessions(self, policy_id: int, before: datetime) -> int:
         """Delete the sessions of a policy that began before a time."""

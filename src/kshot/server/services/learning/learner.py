@@ -19,7 +19,7 @@ from kshot.records import FeedbackEvent
 from kshot.selectors.bandits.costs import CostBook
 from kshot.server.logs import get_logger
 from kshot.server.services.learning.definitions import Definition
-from kshot.server.services.learning.outcomes import news
+from kshot.server.services.learning.outcomes import News, news
 from kshot.server.services.learning.pending import NARROWED, Pending
 from kshot.server.services.learning.yardstick import Yardstick
 
@@ -45,6 +45,8 @@ class Learnt:
         What variants have cost, where that is reported.
     upto_seq : int
         The last event that is part of it.
+    is_measured : bool
+        Whether yardstick and costs go as far; they do not where another control or metric of costs was set.
     """
 
     definition: Definition
@@ -52,6 +54,7 @@ class Learnt:
     yardstick: Yardstick
     costs: CostBook
     upto_seq: int
+    is_measured: bool = True
 
     def to_bytes(self) -> bytes:
         """Return it in a canonical form: equal for everybody who has read as much of the log."""
@@ -63,6 +66,13 @@ class Learnt:
         }
         text = json.dumps(header, sort_keys=True, separators=(",", ":")).encode()
         return text + b"\n" + bytes(self.state.to_bytes())
+
+    def moved(self, found: News, upto_seq: int) -> "Learnt":
+        """Return it with yardstick and costs after some events, and the same state."""
+        costs = self.costs
+        for arm, cost, count in found.costs:
+            costs = costs.with_cost(arm, 0, cost, count=count)
+        return replace(self, yardstick=self.yardstick.after(found.moves), costs=costs, upto_seq=upto_seq)
 
     def cost_of(self, arm: str) -> float | None:
         """Return what a variant is expected to cost: as reported, else declared, else as others do."""
@@ -79,7 +89,13 @@ class Learnt:
 
 
 def restored(definition: Definition, upto_seq: int, blob: bytes) -> Learnt:
-    """Return what `Learnt.to_bytes` gave; `StateCorrupt` if it is of other features or cannot be read."""
+    """Return what `Learnt.to_bytes` gave; of yardstick and costs only what is of this definition too.
+
+    Raises
+    ------
+    StateCorrupt
+        It is of other features, or cannot be read.
+    """
     text, _, state = blob.partition(b"\n")
     try:
         header = json.loads(text)
@@ -87,13 +103,16 @@ def restored(definition: Definition, upto_seq: int, blob: bytes) -> Learnt:
         header = None
     if not isinstance(header, dict):
         raise StateCorrupt("the saved state has no header that can be read")
-    expected = [_LAYOUT, definition.yardsticks]
-    found = [header.get("layout"), header.get("sums")]
+    sums = header.get("sums") or [None]
+    expected, found = [_LAYOUT, definition.features.version], [header.get("layout"), sums[0]]
     if found != expected:
         raise StateCorrupt(f"the saved state is of {found}, wanted {expected}")
+    begun = replace(beginning(definition), state=definition.policy.restore(state), upto_seq=upto_seq)
+    if sums != definition.yardsticks:
+        return replace(begun, is_measured=False)
     yardstick = Yardstick.of(definition.settings.control, header["yardstick"])
     costs = CostBook(MappingProxyType({(arm, 0): (n, total) for arm, n, total in header["costs"]}))
-    return Learnt(definition, definition.policy.restore(state), yardstick, costs, upto_seq)
+    return replace(begun, yardstick=yardstick, costs=costs)
 
 
 def beginning(definition: Definition) -> Learnt:
@@ -141,9 +160,13 @@ class Learner:
             old = before.definition
             limit = definition.frozen_at
             fits = (
-                (old.record.version, old.yardsticks) == (definition.record.version, definition.yardsticks)
+                (old.record.version, old.features.version)
+                == (definition.record.version, definition.features.version)
             ) and (limit is None or before.upto_seq <= limit)
-            self.learnt = replace(before, definition=definition) if fits else self._loaded(definition)
+            after = replace(before, definition=definition) if fits else self._loaded(definition)
+            if fits and old.yardsticks != definition.yardsticks:
+                after = self._measured(after)
+            self.learnt = after
             self.narrows = NARROWED.intersection([_algorithm(definition)])
 
     def _loaded(self, definition: Definition) -> Learnt:
@@ -166,10 +189,27 @@ class Learner:
                 log.warning("policy_state_damaged", policy=record.name, upto_seq=saved.upto_seq)
                 continue
             try:
-                return restored(definition, saved.upto_seq, saved.state)
+                learnt = restored(definition, saved.upto_seq, saved.state)
             except StateCorrupt as error:
                 log.info("policy_state_unused", policy=record.name, reason=error.message)
+                continue
+            return learnt if learnt.is_measured else self._measured(learnt)
         return None
+
+    def _measured(self, learnt: Learnt) -> Learnt:
+        """Sum yardstick and costs anew, from what the log still has of what is learnt already.
+
+        The state itself may rest on decisions whose retention has ended, so it is kept as it is.
+        """
+        found = replace(beginning(learnt.definition), state=learnt.state)
+        while found.upto_seq < learnt.upto_seq:
+            batch = self._store.feedback_after(found.definition.id, found.upto_seq, BATCH)
+            batch = [event for event in batch if event.seq <= learnt.upto_seq]
+            if not batch:
+                break
+            said, _ = self._news(found, batch)
+            found = found.moved(said, batch[-1].seq)
+        return replace(found, upto_seq=learnt.upto_seq)
 
     def _next(self) -> list[FeedbackEvent]:
         learnt = self.learnt
@@ -177,34 +217,33 @@ class Learner:
         limit = learnt.definition.frozen_at
         return batch if limit is None else [event for event in batch if event.seq <= limit]
 
-    def _fold(self, batch: Sequence[FeedbackEvent]) -> None:
-        learnt = self.learnt
-        last = batch[-1].seq
+    def _news(self, learnt: Learnt, batch: Sequence[FeedbackEvent]) -> tuple[News, int]:
+        """Return what a batch comes to, and the last event whose decision is gone; 0 if none is."""
         ids = {event.target_id for event in batch}
         # Histories first: an erasure takes a decision along with its history, so that one is whole whose
         # decision is still there afterwards.
         histories = self._store.feedback_of("decision", ids, upto_seq=learnt.upto_seq)
         records = self._store.find_decisions(ids)
-        gone = [event.seq for event in batch if event.target_id not in records]
+        for event in batch:
+            histories[event.target_id].append(event)
+        gone = max((event.seq for event in batch if event.target_id not in records), default=0)
+        return news(learnt.definition, batch, records, histories), gone
+
+    def _fold(self, batch: Sequence[FeedbackEvent]) -> None:
+        learnt = self.learnt
+        found, gone = self._news(learnt, batch)
         if gone:
             # Erased or past its retention since: then somebody has saved a state that knows its end.
-            further = self._saved(learnt.definition, gone[-1])
+            further = self._saved(learnt.definition, gone)
             if further is not None:
                 self.learnt = further
                 return
-        for event in batch:
-            histories[event.target_id].append(event)
-        found = news(learnt.definition, batch, records, histories)
         state = learnt.state
         if len(found.addends):
             state = learnt.definition.policy.fold(state, found.addends)
         self.pending.settle(found.settled)
-        yardstick = learnt.yardstick.after(found.moves)
-        costs = learnt.costs
-        for arm, cost, count in found.costs:
-            costs = costs.with_cost(arm, 0, cost, count=count)
         # One reference is swapped; who decides meanwhile goes on with the old one.
-        self.learnt = Learnt(learnt.definition, state, yardstick, costs, last)
+        self.learnt = replace(learnt.moved(found, batch[-1].seq), state=state)
 
     def _save(self, least_events: int, least_s: float | None) -> bool:
         learnt = self.learnt

@@ -136,10 +136,14 @@ class PolicyService:
         if settings.mode == "frozen":
             present = record.config.get(FROZEN_AT)
             # What is in the log by now is learnt; what comes later is not.
-            config[FROZEN_AT] = self._store.last_feedback_seq() if present is None else present
+            config[FROZEN_AT] = self._log_end(name) if present is None else present
         return self._served(
             self._store.update_policy(record.id, config, expected=record.stamp, learns_anew=learns_anew)
         )
+
+    def _log_end(self, name: str) -> int:
+        """Return how far the log goes; what was purged at its end counts as well where it is learnt."""
+        return max(self._store.last_feedback_seq(), self._states.get(name).learnt.upto_seq)
 
     def _delete(self, name: str) -> None:
         record = self._store.get_policy(name)
