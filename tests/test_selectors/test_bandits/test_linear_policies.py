@@ -193,6 +193,38 @@ def test_two_beliefs_are_compared_exactly():
     assert choice.probabilities[0] == pytest.approx(exact, abs=1e-6)
 
 
+def test_beliefs_win_as_often_as_coefficients_drawn_from_them():
+    """The whole posterior is drawn, by its covariance; probabilities come from a number per arm."""
+    addends, policy = events(4), LinThompson(prior_reward=0.0)
+    names, draws = ("arm-0", "arm-1", "arm-2"), 100_000
+    z = snapped(np.array([0.5, -0.25, 0.125, 1.0]))
+    choice = policy.choose(policy.fold(policy.init(4), addends), Situation(names, z))
+    rng, values = np.random.default_rng(6), []
+    for arm, name in enumerate(names):
+        rows = [row for row, one in enumerate(addends.arms) if one == name]
+        Z, w = np.ldexp(addends.contexts[rows], -16), np.ldexp(addends.weights[rows], -10)
+        covariance = np.linalg.inv(np.eye(4) + (Z.T * w) @ Z)
+        theta = covariance @ Z.T @ np.ldexp(addends.rewards[rows], -26)
+        drawn = rng.multivariate_normal(theta, 0.3**2 * covariance, draws) @ z
+        assert drawn.mean() == pytest.approx(choice.means[arm], abs=4 * 0.3 * choice.widths[arm] / draws**0.5)
+        assert drawn.std() == pytest.approx(0.3 * choice.widths[arm], rel=0.01)
+        values.append(drawn)
+    wins = np.bincount(np.argmax(values, axis=0), minlength=3) / draws
+    assert choice.probabilities == pytest.approx(wins, abs=4 * 0.5 / draws**0.5)
+
+
+def test_without_exploration_it_is_the_best_of_the_closed_form():
+    addends, policy = events(5), EpsilonGreedy(epsilon=0.0, prior_reward=0.0)
+    state, names = policy.fold(policy.init(4), addends), ("arm-0", "arm-1", "arm-2")
+    served = set()
+    for z in snapped(np.column_stack([np.random.default_rng(7).uniform(-1, 1, (40, 3)), np.ones(40)])):
+        means = [direct(addends, z, name, 1.0, np.zeros(4))[0] for name in names]
+        best = int(np.argmax(means))
+        assert policy.choose(state, Situation(names, z)).probabilities.tolist() == np.eye(3)[best].tolist()
+        served.add(best)
+    assert len(served) > 1
+
+
 def test_exploration_falls_with_outcomes_to_its_least():
     policy = EpsilonGreedy(prior_reward=0.0)
     z, shares = np.array([1.0]), []
