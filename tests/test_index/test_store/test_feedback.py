@@ -85,7 +85,7 @@ def test_forgotten_targets_leave_nothing(store):
 
 def test_a_reader_never_sees_a_later_event_before_an_earlier_one(store):
     """Four writers at once: whoever reads up to some place has seen all there ever is before it."""
-    seen = []
+    seen: list[int] = []
     done = threading.Event()
 
     def read():
