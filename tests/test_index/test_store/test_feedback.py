@@ -1,10 +1,11 @@
 import threading
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 from kshot.index.store import Store
 from kshot.index.store.learning_schema import feedback
 from kshot.records import NewFeedback
+from tests.test_index.test_store.cases import a_selection
 
 NOW = datetime(2031, 5, 6, tzinfo=UTC)
 
@@ -131,3 +132,33 @@ def test_a_second_process_waits_with_its_number_until_the_first_has_committed(st
         thread.join()
         assert seqs[0] > first
         assert [event.seq for event in other.feedback_after(1, 0, 10)] == [first, seqs[0]]
+
+
+def test_what_was_said_of_selections_goes_with_them(store, pool):
+    hour, other = timedelta(hours=1), store.create_pool("other", {})
+    store.add_selections(
+        [
+            a_selection(id="old", pool_id=pool.id, created_at=NOW),
+            a_selection(id="young", pool_id=pool.id, created_at=NOW + 2 * hour),
+            a_selection(id="elsewhere", pool_id=other.id, created_at=NOW + 2 * hour),
+        ]
+    )
+    targets = ["old", "young", "elsewhere", "unknown", "just-unknown"]
+    late = {"just-unknown": NOW + 2 * hour}
+    store.append_feedback(
+        [
+            an_event(target_kind="selection", target_id=one, policy_id=None, received_at=late.get(one, NOW))
+            for one in targets
+        ]
+    )
+    store.append_feedback([an_event()])
+
+    def told():
+        return {one for one, events in store.feedback_of("selection", targets).items() if events}
+
+    assert store.purge_selections(NOW + hour, pool_id=pool.id) == 1
+    assert told() == {"young", "elsewhere", "just-unknown"}
+    store.delete_pool(pool.name)
+    assert told() == {"elsewhere", "just-unknown"}
+    # Decisions have a retention of their own.
+    assert len(store.feedback_after(1, 0, 10)) == 1

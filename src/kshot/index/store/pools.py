@@ -8,7 +8,8 @@ from sqlalchemy import ColumnElement, Connection, Row, and_, delete, select, upd
 
 from kshot.errors import PoolExists, PoolNotFound
 from kshot.index.store.engine import Transactions
-from kshot.index.store.schema import pools
+from kshot.index.store.learning_schema import feedback
+from kshot.index.store.schema import pools, selections
 from kshot.index.store.scope import visible
 from kshot.records import Pool, require_text
 
@@ -116,7 +117,7 @@ class PoolTable(Transactions):
             return _found(connection.execute(statement).one_or_none(), pool_id)
 
     def delete_pool(self, name: str) -> None:
-        """Delete a pool with its examples and selections; its jobs stay, without a pool.
+        """Delete a pool with its examples, selections and feedback on these; its jobs stay, without a pool.
 
         The content is removed from disk as `delete_examples` does it.
 
@@ -125,7 +126,10 @@ class PoolTable(Transactions):
         PoolNotFound
             No pool has that name.
         """
+        of_it = select(selections.c.id).join(pools, pools.c.id == selections.c.pool_id).where(_named(name))
+        said = and_(feedback.c.target_kind == "selection", feedback.c.target_id.in_(of_it), visible(feedback))
         with self._write() as connection:
+            connection.execute(delete(feedback).where(said))
             if not connection.execute(delete(pools).where(_named(name))).rowcount:
                 raise PoolNotFound(f"no pool is named {name!r}")
         self._forget()

@@ -3,11 +3,12 @@
 from collections.abc import Sequence
 from datetime import datetime
 
-from sqlalchemy import ColumnElement, Text, and_, cast, delete, func, or_, select
+from sqlalchemy import ColumnElement, Text, and_, cast, delete, exists, func, or_, select
 
 from kshot.errors import InvalidInput, SelectionNotFound
 from kshot.index.store.encoding import decode_json
 from kshot.index.store.engine import Transactions
+from kshot.index.store.learning_schema import feedback
 from kshot.index.store.schema import pools, selections
 from kshot.index.store.scope import in_pool, visible
 from kshot.records import CoverageGap, Selection
@@ -64,12 +65,19 @@ class SelectionTable(Transactions):
         return sorted(found, key=lambda one: one.id)
 
     def purge_selections(self, before: datetime, *, pool_id: int | None = None) -> int:
-        """Delete the selections (of one pool) made before a time, and return how many there were."""
+        """Delete the selections (of one pool) made before a time, and return how many there were.
+
+        Feedback from before that time goes as well where no selection is known that it is about.
+        """
         too_old = and_(selections.c.created_at < before, visible(selections))
         if pool_id is not None:
             too_old = and_(too_old, selections.c.pool_id == pool_id)
+        known = exists().where(selections.c.id == feedback.c.target_id, visible(selections))
+        said = and_(feedback.c.target_kind == "selection", feedback.c.received_at < before, visible(feedback))
         with self._write() as connection:
-            return connection.execute(delete(selections).where(too_old)).rowcount
+            deleted = connection.execute(delete(selections).where(too_old)).rowcount
+            connection.execute(delete(feedback).where(said, ~known))
+        return deleted
 
     def count_selections(self, pool_id: int, *, since: datetime, below: float | None = None) -> int:
         """Count the selections of a pool made at or after a time, or those of them that are gaps.
