@@ -97,8 +97,8 @@ class Cds:
 
     The difficulty is the pool's ``difficulty_field``, a number of the metadata, the length of the outputs or
     what a scorer said of them, or, without one, the length of the inputs in tokens; see `curriculum` for the
-    levels and the source. Picks come from easy to hard: the prompt orders ``as_selected`` and ``easy_to_hard``
-    keep that. Gains and scores are cosine similarities.
+    levels and the source. Picks come from easy to hard: the prompt orders ``as_selected`` and
+    ``easy_to_hard`` keep that. Gains and scores are cosine similarities.
     """
 
     needs: ClassVar[frozenset[Feature]] = frozenset({Feature.DIFFICULTY})
