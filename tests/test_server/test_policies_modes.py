@@ -148,11 +148,14 @@ def test_the_control_is_served_where_it_does_better_than_the_policy(live: Live):
     guarded = asked.decide("one more", eligible=["brief", "formal"])
     assert (guarded["variant"], guarded["probability_kind"]) == ("brief", "forced")
     assert "control_guard" in codes(guarded)
+    reported = live.http.get(f"{asked.url}/report").json()["alarms"]
+    assert [one["code"] for one in reported if "guard" in one["code"]] == ["control_guard"]
     alarm = f'kshot_policy_guarded{{policy="{asked.name}"}} 1.0'
     wait_until(lambda: alarm in live.http.get("/metrics").text, "the alarm")
     # Where the control may not be served, the policy goes on; and without control there is no guard.
     assert codes(asked.decide(eligible=["formal", "warm"])) == []
     assert asked.patch(control=None)["settings"]["control"] is None
+    assert "control_guard" not in live.http.get(f"{asked.url}/report").text
     assert codes(asked.decide(eligible=["brief", "formal"])) == []
 
 

@@ -15,7 +15,9 @@ from kshot.selectors.bandits.best_arm import confidence_sequence, smoothed_varia
 from kshot.selectors.bandits.columns import Columns
 from kshot.selectors.bandits.track_and_stop import TrackAndStop
 from kshot.server.services.learning.definitions import Definition
+from kshot.server.services.learning.drawing import CONTROL_GUARD, control_is_better
 from kshot.server.services.learning.history import MOST, Told, told
+from kshot.server.services.learning.learner import Learnt
 from kshot.server.services.learning.states import PolicyStates
 
 LATELY = 0.1
@@ -56,7 +58,7 @@ class ReportService:
             hold_out_mean=_mean(held),
             policy_mean=_mean(decided),
             winner=_winner(definition, learner.learnt.state),
-            alarms=alarms_of(definition, by_arm, len(history)),
+            alarms=[*guard_alarm(learner.learnt), *alarms_of(definition, by_arm, len(history))],
         )
 
 
@@ -77,6 +79,17 @@ def periods_of(history: Sequence[Told], variants: Sequence[str], count: int) -> 
         )
         for index, cell in enumerate(cells)
     ]
+
+
+def guard_alarm(learnt: Learnt) -> list[Notice]:
+    """Say that the control is served to all, and how that ends."""
+    if not control_is_better(learnt.yardstick):
+        return []
+    message = (
+        f"the control {learnt.yardstick.control!r} does better than the policy, so it is served to all; with "
+        "another control, or none, the policy chooses again"
+    )
+    return [Notice(code=CONTROL_GUARD, message=message)]
 
 
 def alarms_of(definition: Definition, by_arm: dict[str, list[Told]], decisions: int) -> list[Notice]:
