@@ -71,6 +71,24 @@ def test_feedback_on_the_selection_teaches_the_policy(live: Live, filled: LivePo
     assert page["selections"] == 20
 
 
+def test_a_subject_is_erased_with_what_was_selected_for_it(live: Live, filled: LivePool) -> None:
+    policy, subject = create(live, METHODS), f"ann-{uuid4().hex}"
+    method = {"type": "auto", "policy": policy}
+    hers = filled.select(QUERY, method={**method, "subject_id": subject})
+    other = filled.select(QUERY, method=method)
+    for one in (hers, other):
+        body = {"selection_id": one["selection_id"], "value": 1.0, "tags": {"name": "Ann"}}
+        live.http.post("/v1/feedback", json=body).raise_for_status()
+    erased = live.http.post("/v1/decisions:delete", json={"subject_id": subject})
+    assert erased.json() == {"deleted": 1}
+    gone, kept = hers["selection_id"], other["selection_id"]
+    assert live.http.get(f"/v1/selections/{gone}").status_code == 404
+    assert live.http.get(f"/v1/selections/{kept}").status_code == 200
+    told = live.services.store.feedback_of("selection", [gone, kept])
+    assert [len(told[one]) for one in (gone, kept)] == [0, 1]
+    assert live.http.get(f"/v1/policies/{policy}").json()["outcomes"] == 1
+
+
 def test_a_pool_may_ask_a_policy_by_default(live: Live, filled: LivePool) -> None:
     policy = create(live, METHODS[:1])
     filled.patch(select={"method": "auto", "params": {"auto": {"policy": policy}}})

@@ -9,6 +9,7 @@ from sqlalchemy import ColumnElement, Connection, Row, and_, delete, exists, fun
 from kshot.errors import DecisionNotFound
 from kshot.index.store.engine import Transactions
 from kshot.index.store.learning_schema import decisions, feedback, policies, policy_sessions
+from kshot.index.store.schema import selections
 from kshot.index.store.scope import visible
 from kshot.records import DecisionRecord
 
@@ -143,7 +144,7 @@ class DecisionTable(Transactions):
             return [_record(row) for row in connection.execute(select(*_COLUMNS).where(where))]
 
     def wipe_decisions(self, decision_ids: Collection[str], *, keep_key: str) -> int:
-        """Erase decisions, the sessions they belong to and their feedback, and return how many there were.
+        """Erase decisions, their sessions, selections and feedback, and return how many decisions there were.
 
         Events under the idempotency key ``keep_key`` stay as tombstones: they hold no data of anybody.
         """
@@ -155,6 +156,11 @@ class DecisionTable(Transactions):
                 for policy_id, session_key in connection.execute(statement.distinct()).all():
                     where = and_(_s.policy_id == policy_id, _s.session_key == session_key)
                     connection.execute(delete(policy_sessions).where(where, visible(policy_sessions)))
+                made = select(_d.selection_id).where(is_it, _d.selection_id.is_not(None))
+                shown = connection.scalars(made).all()
+                said_of_that = and_(_f.target_kind == "selection", _f.target_id.in_(shown), visible(feedback))
+                connection.execute(delete(feedback).where(said_of_that))
+                connection.execute(delete(selections).where(selections.c.id.in_(shown), visible(selections)))
                 said_of_it = and_(_f.target_kind == "decision", _f.target_id.in_(some), visible(feedback))
                 connection.execute(delete(feedback).where(said_of_it, _f.idempotency_key != keep_key))
                 count += connection.execute(delete(decisions).where(is_it)).rowcount
@@ -195,15 +201,17 @@ class DecisionTable(Transactions):
 
     def _added(self, connection: Connection, proposal: Proposal) -> Answer:
         record = proposal.record
-        stored = _find(connection, record.id)
-        if stored is not None:
-            return Recorded(stored, is_new=False)
-        if proposal.session is not None and not self._moved(connection, record, proposal.session):
-            return SessionTaken(_session(connection, record.policy_id, record.session_key or ""))
+        if proposal.session is not None:
+            # Looked for first: a decision that stands already moves no session.
+            stored = _find(connection, record.id)
+            if stored is not None:
+                return Recorded(stored, is_new=False)
+            if not self._moved(connection, record, proposal.session):
+                return SessionTaken(_session(connection, record.policy_id, record.session_key or ""))
         row = {name: getattr(record, name) for name in _FIELDS}
         inserted = connection.execute(self._database.insert_if_absent(decisions).returning(_d.id), row)
         if inserted.scalar() is None:
-            # Another process recorded it since; then the session is as that decision wanted it.
+            # It stands already. If another process recorded it just now, the session is as that wanted it.
             return Recorded(_found(connection, record.id), is_new=False)
         return Recorded(record, is_new=True)
 

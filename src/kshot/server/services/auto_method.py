@@ -22,6 +22,7 @@ class AutoMethod(Request):
 
     policy: Name = Field(description="the policy whose variants name a selector")
     session_key: ShortText | None = Field(default=None, description="one session keeps one method")
+    subject_id: ShortText | None = Field(default=None, description="whose query this is, for deletion")
     features: dict[ShortText, Any] = Field(
         default={}, description="values of the request features that the policy declares"
     )
@@ -86,6 +87,7 @@ async def choose(decisions: Decides, runtime: PoolRuntime, request: SelectReques
             inputs=request.inputs,
             vector=request.vector,
             session_key=auto.session_key,
+            subject_id=auto.subject_id,
             features=auto.features,
             render=False,
         ),
