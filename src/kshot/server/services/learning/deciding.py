@@ -75,7 +75,8 @@ class Deciding:
             The request does not fit the policy: what it decides on is missing, or its prompt cannot be
             rendered. Nothing was decided then.
         """
-        learner = await asyncio.to_thread(self._states.get, policy)
+        # Without a change of threads wherever it can be: on a busy machine each costs more than the choice.
+        learner = self._states.at_hand(policy) or await asyncio.to_thread(self._states.get, policy)
         try:
             return await self._decided(learner, request, selection_id)
         except KshotError:

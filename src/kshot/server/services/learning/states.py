@@ -74,6 +74,12 @@ class PolicyStates:
             self._news.add(policy_id)
         self._wake.set()
 
+    def at_hand(self, name: str) -> Learner | None:
+        """Return the learner of a policy that is open here, None of any other; does not block."""
+        with self._lock:
+            policy_id = self._name_to_id.get(name)
+            return None if policy_id is None else self._id_to_learner.get(policy_id)
+
     def get(self, name: str) -> Learner:
         """Return the learner of a policy, opening it if another process created it.
 
@@ -84,12 +90,10 @@ class PolicyStates:
         Unavailable
             There is, but it could not be opened; the message says why.
         """
-        with self._lock:
-            policy_id = self._name_to_id.get(name)
-            learner = None if policy_id is None else self._id_to_learner.get(policy_id)
-            problem = self._problems.get(name)
+        learner = self.at_hand(name)
         if learner is not None:
             return learner
+        problem = self._problems.get(name)
         record = self._store.get_policy(name)
         if problem is not None:
             raise _unopened(name, problem)
