@@ -76,7 +76,9 @@ class Deciding:
             rendered. Nothing was decided then.
         """
         # Without a change of threads wherever it can be: on a busy machine each costs more than the choice.
-        learner = self._states.at_hand(policy) or await asyncio.to_thread(self._states.get, policy)
+        learner = self._states.at_hand(policy)
+        if learner is None:
+            learner = await asyncio.to_thread(self._states.get, policy)
         try:
             return await self._decided(learner, request, selection_id)
         except KshotError:
