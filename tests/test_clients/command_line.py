@@ -5,6 +5,7 @@ from typing import Any
 
 from typer.testing import CliRunner
 
+from kshot.clients.cli import output
 from kshot.clients.cli.main import app
 
 
@@ -29,4 +30,6 @@ def forget_environment(monkeypatch, folder) -> None:
     for name in ("KSHOT_BASE_URL", "KSHOT_API_KEY", "KSHOT_DATA", "KSHOT_HOST", "KSHOT_PORT"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("COLUMNS", "200")
+    # The console has asked for the width once, where it was imported with one set.
+    monkeypatch.setattr(output.out, "width", 200)
     monkeypatch.chdir(folder)
