@@ -3,14 +3,15 @@
 import asyncio
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
+from uuid import uuid4
 
 import httpx
 import numpy as np
 import pytest
-from sqlalchemy import make_url
+from sqlalchemy import URL, create_engine, make_url, text
 
 from tests.test_server.clean_pass import check_state, reading
 from tests.test_server.live import wait_until
@@ -31,12 +32,26 @@ class Replicas(NamedTuple):
     folder: Path
 
 
+@contextmanager
+def fresh_database(server: Any) -> Iterator[URL]:
+    """Make a database for this module, as others have policies of the same names, and drop it in the end."""
+    name = f"kshot_{uuid4().hex}"
+    address = make_url(server.get_uri())
+    engine = create_engine(address.set(drivername="postgresql+psycopg"), isolation_level="AUTOCOMMIT")
+    with engine.connect() as connection:
+        connection.execute(text(f"CREATE DATABASE {name}"))
+    yield address.set(drivername="postgresql", database=name)
+    with engine.connect() as connection:
+        connection.execute(text(f"DROP DATABASE {name} WITH (FORCE)"))
+    engine.dispose()
+
+
 @pytest.fixture(scope="module")
 def replicas(postgres_server: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Replicas]:
     """Two servers for this module's tests, each with a policy of its own."""
     folder = tmp_path_factory.mktemp("replicas")
     with ExitStack() as stack:
-        database = make_url(postgres_server.get_uri()).set(drivername="postgresql")
+        database = stack.enter_context(fresh_database(postgres_server))
         url = database.render_as_string(hide_password=False)
         one, other = (
             stack.enter_context(serving(folder / name, KSHOT_DATABASE_URL=url)).url
