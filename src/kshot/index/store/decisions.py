@@ -4,7 +4,19 @@ from collections.abc import Collection, Iterator, Sequence
 from datetime import datetime
 from typing import Any, NamedTuple, TypeAlias
 
-from sqlalchemy import ColumnElement, Connection, Row, and_, delete, exists, func, or_, select, update
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    Row,
+    and_,
+    bindparam,
+    delete,
+    exists,
+    func,
+    or_,
+    select,
+    update,
+)
 
 from kshot.errors import DecisionNotFound
 from kshot.index.store.engine import Transactions
@@ -16,6 +28,12 @@ from kshot.records import DecisionRecord
 _d, _s, _f = decisions.c, policy_sessions.c, feedback.c
 _COLUMNS = tuple(decisions.c)
 _FIELDS = tuple(column.name for column in _COLUMNS)
+# Built once: putting it together costs as much as its answer, and every decision asks.
+_PRESENT = (
+    select(policies.c.id)
+    .where(and_(policies.c.id.in_(bindparam("wanted", expanding=True)), visible(policies)))
+    .with_for_update(read=True, key_share=True)
+)
 # SQLite takes 32,766 parameters per statement, older ones 999.
 _IDS_AT_ONCE = 900
 
@@ -79,9 +97,7 @@ class DecisionTable(Transactions):
         order = sorted(range(len(proposals)), key=lambda i: _order(proposals[i]))
         with self._write() as connection:
             wanted = {proposal.record.policy_id for proposal in proposals}
-            is_wanted = and_(policies.c.id.in_(wanted), visible(policies))
-            statement = select(policies.c.id).where(is_wanted).with_for_update(read=True, key_share=True)
-            present = set(connection.scalars(statement))
+            present = set(connection.scalars(_PRESENT, {"wanted": list(wanted)}))
             for i in order:
                 policy_id = proposals[i].record.policy_id
                 answers[i] = (
