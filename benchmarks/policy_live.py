@@ -1,6 +1,6 @@
 """Let a policy choose among three prompts for a real model, where the truth about all three is known.
 
-    python benchmarks/policy_live.py --cache DIR [--queries 1000] [--runs 10] [--algorithms square_cb lin_ucb]
+    python benchmarks/policy_live.py --cache DIR [--queries 1000] [--runs 10] [--algorithms square_cb] [--floor 0.2]
 
 banking77, SmolLM2-135M-Instruct in vLLM (`make vllm`), reward 1 for the right intent word for word. The three
 variants are those of `benchmarks/bandits/desks.py`; the model's answers to every prompt are computed once and
@@ -30,6 +30,7 @@ from importlib.metadata import version
 from typing import Any
 
 import numpy as np
+from scipy.special import stdtrit
 
 from benchmarks.bandits.desks import DESKS, Answers, desk_of, is_right, prompt_of, variants
 from benchmarks.serving import Server
@@ -51,6 +52,9 @@ def main() -> None:
     parser.add_argument("--pool", type=int, default=3000, help="rows of the train split that desks share")
     parser.add_argument("--runs", type=int, default=10)
     parser.add_argument("--algorithms", nargs="+", default=["square_cb", "lin_thompson", "lin_ucb"])
+    parser.add_argument(
+        "--floor", type=float, default=0.02, help="share of decisions drawn evenly: what estimates live on"
+    )
     parser.add_argument("--vllm-url", help="a vLLM that serves the model already")
     parser.add_argument("--json", type=Path, help="write every figure here as well")
     options = parser.parse_args()
@@ -130,11 +134,12 @@ def report(
     print(f"- the right one wherever there is one: {100 * right.any(axis=1).mean():.1f} %")
     figures: dict[str, Any] = {"queries": len(queries), "accuracy": dict(zip(DESKS, accuracy, strict=True))}
     for algorithm in options.algorithms:
-        runs = []
+        runs: list[dict[str, Any]] = []
+        settings = {"algorithm": algorithm, "floor": options.floor}
         for run in range(options.runs):
             started = time.perf_counter()
             order = np.random.default_rng([run, 7]).permutation(len(queries))
-            runs.append(one_run(client, f"{algorithm}-{run}", algorithm, order, queries, prompts, right))
+            runs.append(one_run(client, f"{algorithm}-{run}", settings, order, queries, prompts, right))
             if run == 0:
                 print(f"\n## {algorithm}: first run, {time.perf_counter() - started:.0f} s\n")
                 print_run(runs[0], accuracy)
@@ -147,14 +152,14 @@ def report(
 def one_run(
     client: Client,
     name: str,
-    algorithm: str,
+    settings: dict[str, Any],
     order: Any,
     queries: list[dict[str, Any]],
     prompts: list[dict[str, str]],
     right: Any,
 ) -> dict[str, Any]:
     """Let one policy decide on every query, once, and ask for estimates."""
-    client.create_policy(name, variants(), algorithm=algorithm)
+    client.create_policy(name, variants(), **settings)
     rewards, served = [], []
     for query in order:
         decision = client.decide(name, queries[query]["input"])
@@ -173,7 +178,7 @@ def one_run(
     settle(client, name, len(order))
     evaluation = client.evaluate_policy(name)
     half = len(order) // 2
-    frozen = frozen_truth(client, name, algorithm, order, served, queries, right)
+    frozen = frozen_truth(client, name, settings, order, served, queries, right)
     alone = {desk: float(right[:, column].mean()) for column, desk in enumerate(DESKS)}
     return {
         "accuracy": float(np.mean(rewards)),
@@ -209,7 +214,7 @@ def settle(client: Client, name: str, outcomes: int) -> None:
 def frozen_truth(
     client: Client,
     name: str,
-    algorithm: str,
+    settings: dict[str, Any],
     order: Any,
     served: list[int],
     queries: list[dict[str, Any]],
@@ -221,7 +226,7 @@ def frozen_truth(
     each query of the later half: their sum over the variants that answer right is its accuracy.
     """
     twin, half = f"{name}-twin", len(order) // 2
-    client.create_policy(twin, variants(), algorithm=algorithm, mode="apprentice", hold_out=0.0, nursery=0.0)
+    client.create_policy(twin, variants(), **settings, mode="apprentice", hold_out=0.0, nursery=0.0)
     for query, column in zip(order[:half], served[:half], strict=True):
         decision = client.decide(twin, queries[query]["input"], served=DESKS[column])
         decision.feedback(bool(right[query, column]))
@@ -266,7 +271,7 @@ def print_runs(algorithm: str, runs: list[dict[str, Any]], accuracy: Any) -> Non
     print(f"\n{algorithm}, {n} runs (mean, and 95 % interval of the mean over runs):\n")
     for key, said in (("accuracy", "all"), ("second_half", "second half"), ("last_quarter", "last quarter")):
         values = np.array([run[key] for run in runs])
-        reach = 1.96 * values.std(ddof=1) / math.sqrt(n)
+        reach = float(stdtrit(n - 1, 0.975)) * values.std(ddof=1) / math.sqrt(n)
         print(
             f"- {said}: {100 * values.mean():.1f} % ± {100 * reach:.1f}, against the best variant alone "
             f"{100 * (values.mean() - accuracy.max()):+.1f}"
