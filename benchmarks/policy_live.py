@@ -1,6 +1,6 @@
 """Let a policy choose among three prompts for a real model, where the truth about all three is known.
 
-    python benchmarks/policy_live.py --cache DIR [--queries 1000] [--runs 10] [--algorithms square_cb] [--floor 0.2]
+    python benchmarks/policy_live.py --cache DIR [--queries 1000] [--runs 10] [--floor 0.2]
 
 banking77, SmolLM2-135M-Instruct in vLLM (`make vllm`), reward 1 for the right intent word for word. The three
 variants are those of `benchmarks/bandits/desks.py`; the model's answers to every prompt are computed once and
