@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from kshot.clients.plots import budget_curve_html, budget_curve_png
-from kshot.clients.plots.picture import HEIGHT_PX, WIDTH_PX
+from kshot.clients.plots.canvas import HEIGHT_PX, WIDTH_PX
 from kshot.clients.plots.series import series_of
 from kshot.errors import MissingDependency
 from kshot.schemas.curves import (

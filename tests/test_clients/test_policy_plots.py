@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from kshot.clients.plots import policy_report_html, policy_report_png
-from kshot.clients.plots.policy_picture import HEIGHT_PX, WIDTH_PX
+from kshot.clients.plots.canvas import HEIGHT_PX, WIDTH_PX
 from kshot.clients.plots.policy_series import COLOURS, arm_lines, summary
 from kshot.schemas.base import Notice
 from kshot.schemas.decisions import ArmPeriod, ArmReport, Period, PolicyReport

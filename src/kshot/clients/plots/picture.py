@@ -4,18 +4,15 @@ import textwrap
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from kshot.clients.plots.canvas import DPI, FAINT, INK, blank_figure, style_axes
 from kshot.clients.plots.series import STATISTICS, Series, facts, series_of
-from kshot.errors import MissingDependency
 from kshot.schemas.curves import BudgetCurve
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.lines import Line2D
 
-WIDTH_PX, HEIGHT_PX = 1680, 1080
-_DPI = 150
-_INK, _FAINT, _GRID = "#1d2733", "#5f6b7a", "#e3e7ec"
-_SMALL: dict[str, Any] = {"va": "center", "fontsize": 9.5, "color": _FAINT}
+_SMALL: dict[str, Any] = {"va": "center", "fontsize": 9.5, "color": FAINT}
 _STYLES: dict[str, Any] = {"mean": "solid", "p10": (0, (4, 2))}
 _LEFT = 0.085
 _SENTENCE_CHARACTERS, _LABEL_CHARACTERS = 120, 22
@@ -38,16 +35,7 @@ def budget_curve_png(curve: BudgetCurve, path: str | Path) -> None:
     OSError
         The file cannot be written.
     """
-    try:
-        from matplotlib.backends.backend_agg import FigureCanvasAgg  # noqa: PLC0415  (an optional extra)
-        from matplotlib.figure import Figure  # noqa: PLC0415
-    except ImportError:
-        raise MissingDependency.of(
-            "matplotlib", extra="plots", purpose="a budget curve as a picture"
-        ) from None
-    # No pyplot: nothing global is touched, whatever backend the program uses otherwise.
-    figure = Figure(figsize=(WIDTH_PX / _DPI, HEIGHT_PX / _DPI), dpi=_DPI, facecolor="white")
-    FigureCanvasAgg(figure)
+    figure = blank_figure("a budget curve as a picture")
     has_objective = any(point.value for point in curve.objective)
     if has_objective:
         upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=(4, 1), gridspec_kw={"hspace": 0.12})
@@ -57,19 +45,19 @@ def budget_curve_png(curve: BudgetCurve, path: str | Path) -> None:
     figure.subplots_adjust(left=_LEFT, right=0.775, top=0.84, bottom=0.085)
     series = series_of(curve)
     _draw_coverage(upper, curve, series)
-    lower.set_xlabel(_x_label(curve), color=_INK, fontsize=11, labelpad=6)
+    lower.set_xlabel(_x_label(curve), color=INK, fontsize=11, labelpad=6)
     _scale(lower, curve, series)
-    figure.text(_LEFT, 0.945, "What each further label buys", fontsize=18, weight="bold", color=_INK)
+    figure.text(_LEFT, 0.945, "What each further label buys", fontsize=18, weight="bold", color=INK)
     sentence = textwrap.shorten(curve.needed.sentence, _SENTENCE_CHARACTERS, placeholder=" …")
-    figure.text(_LEFT, 0.902, sentence, fontsize=12.5, color=_INK)
-    figure.text(_LEFT, 0.866, facts(curve), fontsize=10, color=_FAINT)
+    figure.text(_LEFT, 0.902, sentence, fontsize=12.5, color=INK)
+    figure.text(_LEFT, 0.866, facts(curve), fontsize=10, color=FAINT)
     _draw_legend(upper, series)
     figure.align_ylabels()
-    figure.savefig(path, format="png", dpi=_DPI)
+    figure.savefig(path, format="png", dpi=DPI)
 
 
 def _draw_coverage(axes: "Axes", curve: BudgetCurve, series: list[Series]) -> None:
-    _style(axes)
+    style_axes(axes)
     for one in reversed(series):
         budgets = [point.budget for point in one.points]
         for statistic, style in _STYLES.items():
@@ -83,9 +71,9 @@ def _draw_coverage(axes: "Axes", curve: BudgetCurve, series: list[Series]) -> No
             axes.plot(budgets, values, color=one.light, linestyle=style, linewidth=width)
     lowest = min((getattr(point, "p10_low", point.p10) for one in series for point in one.points), default=0)
     axes.set_ylim(bottom=min(lowest, 0.85) - 0.02, top=1.0)
-    axes.set_ylabel("cosine similarity to the nearest labelled row", color=_INK, fontsize=11, labelpad=8)
+    axes.set_ylabel("cosine similarity to the nearest labelled row", color=INK, fontsize=11, labelpad=8)
     share = curve.needed.share
-    axes.axhline(share, color=_FAINT, linewidth=1, linestyle=(0, (1, 2)))
+    axes.axhline(share, color=FAINT, linewidth=1, linestyle=(0, (1, 2)))
     _note(axes, (0.008, share), f"{100 * share:g} % of labelling everything", across=True)
     answers = {"method": curve.needed.budget, "random": curve.needed.random_budget}
     for one in reversed(series):
@@ -104,13 +92,13 @@ def _draw_coverage(axes: "Axes", curve: BudgetCurve, series: list[Series]) -> No
 
 
 def _draw_objective(axes: "Axes", curve: BudgetCurve) -> None:
-    _style(axes)
+    style_axes(axes)
     budgets = [point.budget for point in curve.objective]
     values = [point.value for point in curve.objective]
     colour = series_of(curve)[0].light
     axes.plot(budgets, values, color=colour, linewidth=2)
     axes.fill_between(budgets, values, color=colour, alpha=0.12, linewidth=0)
-    axes.set_ylabel("objective", color=_INK, fontsize=11, labelpad=8)
+    axes.set_ylabel("objective", color=INK, fontsize=11, labelpad=8)
     axes.set_ylim(bottom=min(0.0, *values))
     axes.locator_params(axis="y", nbins=3)
     axes.yaxis.set_major_formatter("{x:,g}")
@@ -130,7 +118,7 @@ def _scale(axes: "Axes", curve: BudgetCurve, series: list[Series]) -> None:
     figure = axes.figure
     for panel in figure.axes:
         if curve.budget:
-            panel.axvline(curve.budget, color=_FAINT, linewidth=1, linestyle=(0, (4, 3)))
+            panel.axvline(curve.budget, color=FAINT, linewidth=1, linestyle=(0, (4, 3)))
     if curve.budget:
         _note(figure.axes[0], (curve.budget, 0.03), f"plan: {curve.budget:,}")
 
@@ -157,7 +145,7 @@ def _draw_legend(axes: "Axes", series: list[Series]) -> None:
             axes.text(1.105, top - 0.047 - 0.04 * number, note, transform=axes.transAxes, **_SMALL)
         top -= 0.1 + 0.04 * len(notes)
     for statistic, label in STATISTICS.items():
-        line = Line2D([], [], color=_FAINT, linewidth=2, linestyle=_STYLES[statistic])
+        line = Line2D([], [], color=FAINT, linewidth=2, linestyle=_STYLES[statistic])
         _legend_row(axes, top, line, label)
         top -= 0.07
 
@@ -167,15 +155,7 @@ def _legend_row(axes: "Axes", top: float, line: "Line2D", label: str) -> None:
     line.set_transform(axes.transAxes)
     line.set_clip_on(False)
     axes.add_line(line)
-    axes.text(1.105, top, label, transform=axes.transAxes, va="center", fontsize=11.5, color=_INK)
-
-
-def _style(axes: "Axes") -> None:
-    axes.grid(color=_GRID, linewidth=0.9)
-    axes.set_axisbelow(True)
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.spines[["left", "bottom"]].set_color(_FAINT)
-    axes.tick_params(colors=_INK, labelsize=10.5, length=0)
+    axes.text(1.105, top, label, transform=axes.transAxes, va="center", fontsize=11.5, color=INK)
 
 
 def _note(axes: "Axes", place: tuple[float, float], text: str, *, across: bool = False) -> None:
@@ -188,7 +168,7 @@ def _note(axes: "Axes", place: tuple[float, float], text: str, *, across: bool =
         xytext=(0, 4) if across else (5, 0),
         textcoords="offset points",
         fontsize=10,
-        color=_FAINT,
+        color=FAINT,
     )
 
 

@@ -3,16 +3,13 @@
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from kshot.clients.plots.canvas import DPI, INK, blank_figure, style_axes
 from kshot.clients.plots.policy_series import ArmLine, arm_lines, middles, summary
-from kshot.errors import MissingDependency
 from kshot.schemas.decisions import PolicyReport
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-WIDTH_PX, HEIGHT_PX = 1680, 1080
-_DPI = 150
-_INK, _FAINT, _GRID = "#1d2733", "#5f6b7a", "#e3e7ec"
 _LEFT = 0.075
 
 
@@ -33,26 +30,18 @@ def policy_report_png(report: PolicyReport, path: str | Path) -> None:
     OSError
         The file cannot be written.
     """
-    try:
-        from matplotlib.backends.backend_agg import FigureCanvasAgg  # noqa: PLC0415  (an optional extra)
-        from matplotlib.dates import AutoDateLocator, ConciseDateFormatter, date2num  # noqa: PLC0415
-        from matplotlib.figure import Figure  # noqa: PLC0415
-    except ImportError:
-        raise MissingDependency.of(
-            "matplotlib", extra="plots", purpose="a policy's report as a picture"
-        ) from None
-    # No pyplot: nothing global is touched, whatever backend the program uses otherwise.
-    figure = Figure(figsize=(WIDTH_PX / _DPI, HEIGHT_PX / _DPI), dpi=_DPI, facecolor="white")
-    FigureCanvasAgg(figure)
+    figure = blank_figure("a policy's report as a picture")
+    from matplotlib.dates import AutoDateLocator, ConciseDateFormatter, date2num  # noqa: PLC0415
+
     upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=(2, 3), gridspec_kw={"hspace": 0.1})
     figure.subplots_adjust(left=_LEFT, right=0.815, top=0.87, bottom=0.085)
     lines = arm_lines(report)
     times = [float(date2num(time)) for time in middles(report)]  # type: ignore[no-untyped-call]  # matplotlib's
     _draw_traffic(upper, lines, times)
     _draw_rewards(lower, lines, times)
-    lower.set_xlabel("time of the decision (UTC)", color=_INK, fontsize=11, labelpad=6)
-    figure.text(_LEFT, 0.945, f"Policy {report.policy}", fontsize=18, weight="bold", color=_INK)
-    figure.text(_LEFT, 0.905, summary(report), fontsize=11.5, color=_INK)
+    lower.set_xlabel("time of the decision (UTC)", color=INK, fontsize=11, labelpad=6)
+    figure.text(_LEFT, 0.945, f"Policy {report.policy}", fontsize=18, weight="bold", color=INK)
+    figure.text(_LEFT, 0.905, summary(report), fontsize=11.5, color=INK)
     handles, names = lower.get_legend_handles_labels()
     if handles:
         figure.legend(handles, names, loc="upper left", bbox_to_anchor=(0.825, 0.87), frameon=False)
@@ -61,13 +50,13 @@ def policy_report_png(report: PolicyReport, path: str | Path) -> None:
         lower.xaxis.set_major_locator(locator)
         lower.xaxis.set_major_formatter(ConciseDateFormatter(locator))  # type: ignore[no-untyped-call]  # likewise
     figure.align_ylabels()
-    figure.savefig(path, format="png", dpi=_DPI)
+    figure.savefig(path, format="png", dpi=DPI)
 
 
 def _draw_traffic(axes: "Axes", lines: list[ArmLine], times: list[float]) -> None:
-    _style(axes)
+    style_axes(axes)
     axes.set_ylim(0, 1)
-    axes.set_ylabel("share of decisions", color=_INK, fontsize=11, labelpad=8)
+    axes.set_ylabel("share of decisions", color=INK, fontsize=11, labelpad=8)
     axes.yaxis.set_major_formatter(lambda value, _: f"{value:.0%}")
     if times:
         shares = [[period.share for period in line.periods] for line in lines]
@@ -75,9 +64,9 @@ def _draw_traffic(axes: "Axes", lines: list[ArmLine], times: list[float]) -> Non
 
 
 def _draw_rewards(axes: "Axes", lines: list[ArmLine], times: list[float]) -> None:
-    _style(axes)
+    style_axes(axes)
     axes.set_ylim(0, 1)
-    axes.set_ylabel("mean reward, with 95 % intervals", color=_INK, fontsize=11, labelpad=8)
+    axes.set_ylabel("mean reward, with 95 % intervals", color=INK, fontsize=11, labelpad=8)
     for line in lines:
         known = [
             (time, period.mean, period.low, period.high)
@@ -100,11 +89,3 @@ def _draw_rewards(axes: "Axes", lines: list[ArmLine], times: list[float]) -> Non
             markersize=3.5,
             label=line.variant,
         )
-
-
-def _style(axes: "Axes") -> None:
-    axes.grid(color=_GRID, linewidth=0.9)
-    axes.set_axisbelow(True)
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.spines[["left", "bottom"]].set_color(_FAINT)
-    axes.tick_params(colors=_INK, labelsize=10.5, length=0)
