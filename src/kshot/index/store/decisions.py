@@ -1,6 +1,6 @@
 """Decisions: each recorded once, together with what its session keeps."""
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Sequence
 from datetime import datetime
 from typing import Any, NamedTuple, TypeAlias
 
@@ -19,6 +19,7 @@ from sqlalchemy import (
 )
 
 from kshot.errors import DecisionNotFound
+from kshot.index.store.batches import batches
 from kshot.index.store.engine import Transactions
 from kshot.index.store.learning_schema import decisions, feedback, policies, policy_sessions
 from kshot.index.store.schema import selections
@@ -34,8 +35,6 @@ _PRESENT = (
     .where(and_(policies.c.id.in_(bindparam("wanted", expanding=True)), visible(policies)))
     .with_for_update(read=True, key_share=True)
 )
-# SQLite takes 32,766 parameters per statement, older ones 999.
-_IDS_AT_ONCE = 900
 
 
 class StoredSession(NamedTuple):
@@ -116,7 +115,7 @@ class DecisionTable(Transactions):
         """Return those of some decisions that there are, by id."""
         found = {}
         with self._read() as connection:
-            for some in _batches(sorted(set(decision_ids))):
+            for some in batches(sorted(set(decision_ids))):
                 where = and_(_d.id.in_(some), visible(decisions))
                 for row in connection.execute(select(*_COLUMNS).where(where)):
                     found[row.id] = _record(row)
@@ -166,7 +165,7 @@ class DecisionTable(Transactions):
         """
         count = 0
         with self._append() as connection:
-            for some in _batches(sorted(decision_ids)):
+            for some in batches(sorted(decision_ids)):
                 is_it = and_(_d.id.in_(some), visible(decisions))
                 statement = select(_d.policy_id, _d.session_key).where(is_it, _d.session_key.is_not(None))
                 for policy_id, session_key in connection.execute(statement.distinct()).all():
@@ -276,8 +275,3 @@ def _session(connection: Connection, policy_id: int, session_key: str) -> Stored
     where = and_(_s.policy_id == policy_id, _s.session_key == session_key, visible(policy_sessions))
     row = connection.execute(select(_s.variant, _s.mixed, _s.created_at).where(where)).one_or_none()
     return None if row is None else StoredSession(*row)
-
-
-def _batches(ids: Sequence[str]) -> Iterator[Sequence[str]]:
-    for start in range(0, len(ids), _IDS_AT_ONCE):
-        yield ids[start : start + _IDS_AT_ONCE]

@@ -1,11 +1,12 @@
 """The feedback log: appended to exactly once per event, read in order, never changed."""
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Sequence
 from datetime import datetime
 from typing import Any, NamedTuple
 
 from sqlalchemy import ColumnElement, Row, and_, delete, func, select
 
+from kshot.index.store.batches import batches
 from kshot.index.store.engine import Transactions
 from kshot.index.store.learning_schema import feedback
 from kshot.index.store.scope import visible
@@ -15,8 +16,6 @@ _c = feedback.c
 _COLUMNS = tuple(feedback.c)
 _NAMES = tuple(column.name for column in _COLUMNS)
 _FIELDS = tuple(column.name for column in _COLUMNS if column.name != "seq")
-# SQLite takes 32,766 parameters per statement, older ones 999.
-_IDS_AT_ONCE = 900
 
 
 class Appended(NamedTuple):
@@ -63,7 +62,7 @@ class FeedbackTable(Transactions):
         """Return every event of some targets, up to a place in the log, each target's in their order."""
         found: dict[str, list[FeedbackEvent]] = {target: [] for target in target_ids}
         with self._read() as connection:
-            for some in _batches(sorted(found)):
+            for some in batches(sorted(found)):
                 where = and_(_c.target_id.in_(some), _c.target_kind == target_kind, visible(feedback))
                 if upto_seq is not None:
                     where = and_(where, _c.seq <= upto_seq)
@@ -89,7 +88,7 @@ class FeedbackTable(Transactions):
         """Delete every event of some targets, and return how many there were."""
         count = 0
         with self._append() as connection:
-            for some in _batches(sorted(target_ids)):
+            for some in batches(sorted(target_ids)):
                 where = and_(_c.target_id.in_(some), _c.target_kind == target_kind, visible(feedback))
                 count += connection.execute(delete(feedback).where(where)).rowcount
         return count
@@ -108,8 +107,3 @@ def _event(row: Row[tuple[object, ...]]) -> FeedbackEvent:
     fields: dict[str, Any] = dict(zip(_NAMES, row, strict=True))
     fields["tags"] = fields["tags"] or {}
     return FeedbackEvent(**fields)
-
-
-def _batches(ids: Sequence[str]) -> Iterator[Sequence[str]]:
-    for start in range(0, len(ids), _IDS_AT_ONCE):
-        yield ids[start : start + _IDS_AT_ONCE]

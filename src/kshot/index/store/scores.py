@@ -5,6 +5,7 @@ from collections.abc import Iterable, Sequence
 
 from sqlalchemy import delete, func, select
 
+from kshot.index.store.batches import batches
 from kshot.index.store.engine import Transactions
 from kshot.index.store.schema import scores
 from kshot.index.store.scope import visible
@@ -16,7 +17,6 @@ _FIELDS = (
     *("dropped", "dropped_demonstrations", "lossy"),
 )
 _COLUMNS = (_c.key, *(_c[name] for name in _FIELDS), _c.per_token)
-_AT_ONCE = 500
 
 
 class ScoreTable(Transactions):
@@ -26,8 +26,8 @@ class ScoreTable(Transactions):
         """Return the scores that are remembered under some of the keys."""
         found: dict[bytes, ScoreRecord] = {}
         with self._read() as connection:
-            for start in range(0, len(keys), _AT_ONCE):
-                wanted = _c.key.in_(keys[start : start + _AT_ONCE])
+            for some in batches(keys):
+                wanted = _c.key.in_(some)
                 for row in connection.execute(select(*_COLUMNS).where(wanted, visible(scores))):
                     values = dict(zip(_FIELDS, row[1:-1], strict=True))
                     key = bytes(row[0])
@@ -51,8 +51,7 @@ class ScoreTable(Transactions):
             return
         richer = sorted(key for key, record in key_to_record.items() if record.per_token is not None)
         with self._write() as connection:
-            for start in range(0, len(richer), _AT_ONCE):
-                keys = richer[start : start + _AT_ONCE]
+            for keys in batches(richer):
                 connection.execute(delete(scores).where(_c.key.in_(keys), visible(scores)))
             connection.execute(self._database.insert_if_absent(scores), rows)
 

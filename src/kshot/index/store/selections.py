@@ -6,6 +6,7 @@ from datetime import datetime
 from sqlalchemy import ColumnElement, Text, and_, cast, delete, exists, func, or_, select
 
 from kshot.errors import InvalidInput, SelectionNotFound
+from kshot.index.store.batches import batches
 from kshot.index.store.encoding import decode_json
 from kshot.index.store.engine import Transactions
 from kshot.index.store.learning_schema import feedback
@@ -14,8 +15,6 @@ from kshot.index.store.scope import in_pool, visible
 from kshot.records import CoverageGap, Selection
 
 _COLUMNS = tuple(selections.c)
-# SQLite takes 32,766 parameters per statement, older ones 999.
-_IDS_AT_ONCE = 900
 _FIELDS = tuple(column.name for column in _COLUMNS)
 # PostgreSQL compares no JSON. The text is what was written, so queries merge whose fields stand in one order.
 _QUERY = cast(selections.c.query, Text)
@@ -57,8 +56,7 @@ class SelectionTable(Transactions):
         """Return those of some selections that the pool still has, by id."""
         found = []
         with self._read() as connection:
-            for start in range(0, len(selection_ids), _IDS_AT_ONCE):
-                some = selection_ids[start : start + _IDS_AT_ONCE]
+            for some in batches(selection_ids):
                 where = and_(in_pool(selections, pool_id), selections.c.id.in_(some))
                 rows = connection.execute(select(*_COLUMNS).where(where))
                 found += [Selection(**row._mapping) for row in rows]  # noqa: SLF001  # SQLAlchemy's public accessor
