@@ -14,7 +14,7 @@ from kshot.clients.sdk.client import Client
 from kshot.clients.sdk.feedback_queue import FeedbackQueue
 from kshot.clients.sdk.outbox import Outbox
 from kshot.clients.sdk.selection import Selection
-from kshot.errors import InvalidInput, Overloaded, ServerUnreachable
+from kshot.errors import InvalidInput, Overloaded, PayloadTooLarge, ServerUnreachable, Unauthorized
 from kshot.schemas.feedback import FeedbackBatchReply, RefusedFeedback
 from kshot.schemas.selections import SelectionReply
 from tests.test_clients import replies
@@ -121,6 +121,72 @@ def test_what_the_server_cannot_take_yet_waits_on_in_its_place():
     queue.close()
 
 
+class Doorkeeper:
+    """Refuses whole batches: too large ones, and all of them without the right key."""
+
+    def __init__(self, largest: int = 1_000, has_key: bool = True) -> None:
+        self.largest = largest
+        self.has_key = has_key
+        self.sizes: list[int] = []
+        self.taken: list[Any] = []
+
+    def __call__(self, items: Sequence[Mapping[str, Any]]) -> FeedbackBatchReply:
+        self.sizes.append(len(items))
+        if not self.has_key:
+            raise Unauthorized
+        if sum(item["size"] for item in items) > self.largest:
+            raise PayloadTooLarge("too large")
+        self.taken += values(items)
+        return ACCEPTED
+
+
+def gathered(queue: FeedbackQueue, sizes: Sequence[int]) -> None:
+    """Give outcomes so that the first batch holds them all."""
+    for value, size in enumerate(sizes[:-1]):
+        queue.outbox.add({"value": value, "size": size})
+    queue.add({"value": len(sizes) - 1, "size": sizes[-1]})
+
+
+def test_a_batch_that_is_too_large_is_sent_in_parts():
+    door = Doorkeeper(largest=3)
+    queue = FeedbackQueue(door)
+    gathered(queue, [1] * 10)
+    assert queue.flush(timeout_s=30)
+    assert door.taken == list(range(10))
+    assert queue.refused == 0
+    # Halves until they pass, and twice as many after each that does.
+    assert door.sizes == [10, 5, 2, 4, 2, 4, 2, 4, 2, 2]
+    queue.close()
+
+
+def test_an_outcome_too_large_by_itself_is_dropped_and_holds_up_no_other(caplog):
+    door = Doorkeeper(largest=6)
+    queue = FeedbackQueue(door)
+    with caplog.at_level(logging.ERROR):
+        gathered(queue, [1, 1, 1, 9, 1, 1])
+        assert queue.flush(timeout_s=30)
+    assert door.taken == [0, 1, 2, 4, 5]
+    assert queue.refused == 1
+    assert "1 outcome refused: payload_too_large" in caplog.text
+    queue.close()
+
+
+def test_without_the_right_key_outcomes_are_dropped_and_said_to_be(caplog):
+    door = Doorkeeper(has_key=False)
+    queue = FeedbackQueue(door)
+    with caplog.at_level(logging.ERROR):
+        gathered(queue, [1, 1, 1])
+        assert queue.flush(timeout_s=30)
+    assert queue.refused == 3
+    assert "3 outcomes refused: unauthorized" in caplog.text
+    door.has_key = True
+    gathered(queue, [1])
+    assert queue.flush(timeout_s=30)
+    assert door.sizes == [3, 1]
+    assert door.taken == [0]
+    queue.close()
+
+
 def test_closing_says_what_it_could_not_deliver(caplog):
     queue = FeedbackQueue(Postbox(failures=1_000))
     queue.add({"value": 1})
@@ -136,6 +202,7 @@ class FlakyServer:
 
     def __init__(self) -> None:
         self.is_up = True
+        self.most_items = 1_000
         self.key_to_item: dict[str, Any] = {}
         self.attempts = 0
 
@@ -146,6 +213,8 @@ class FlakyServer:
         if not self.is_up:
             return replies.problem(503, "unavailable")
         items = json.loads(request.content)["items"]
+        if len(items) > self.most_items:
+            return replies.problem(413, "payload_too_large")
         for item in items:
             self.key_to_item.setdefault(item["idempotency_key"], item)
         # Whoever answers may be gone before the answer arrives: the client asks again.
@@ -195,6 +264,31 @@ async def test_the_asynchronous_client_does_the_same():
         assert await client.flush_feedback(timeout_s=30)
         selection.feedback(0.75)
     assert server.taken() == [0.25, 0.5, 0.75]
+
+
+async def test_the_asynchronous_client_sends_too_large_a_batch_in_parts():
+    server = FlakyServer()
+    server.most_items = 1
+    async with AsyncClient("http://kshot.test", transport=httpx.MockTransport(server)) as client:
+        selection = await client.select("tickets", "hello")
+        for value in (0.25, 0.5, 0.75):
+            selection.feedback(value)
+        assert await client.flush_feedback(timeout_s=30)
+    assert server.taken() == [0.25, 0.5, 0.75]
+
+
+def test_feedback_to_a_closed_client_is_refused_where_it_is_given():
+    with Client("http://kshot.test", transport=httpx.MockTransport(FlakyServer())) as client:
+        selection = client.select("tickets", "hello")
+    with pytest.raises(InvalidInput, match="closed"):
+        selection.feedback(1.0)
+
+
+async def test_feedback_to_a_closed_asynchronous_client_is_refused_where_it_is_given():
+    async with AsyncClient("http://kshot.test", transport=httpx.MockTransport(FlakyServer())) as client:
+        selection = await client.select("tickets", "hello")
+    with pytest.raises(InvalidInput, match="closed"):
+        selection.feedback(1.0)
 
 
 def test_a_client_without_feedback_starts_no_thread():

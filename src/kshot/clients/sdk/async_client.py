@@ -170,7 +170,7 @@ class AsyncClient:
     ready = _call(operations.ready)
 
     async def flush_feedback(self, timeout_s: float | None = None) -> bool:
-        """Wait until all feedback given in the background is delivered; False if that takes longer."""
+        """Wait until feedback given in the background is delivered or refused; False if it takes longer."""
         return await self._feedback_queue.flush(timeout_s)
 
     async def close(self) -> None:

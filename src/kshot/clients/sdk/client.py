@@ -189,7 +189,7 @@ class Client:
     ready = _call(operations.ready)
 
     def flush_feedback(self, timeout_s: float | None = None) -> bool:
-        """Wait until all feedback given in the background is delivered; False if that takes longer."""
+        """Wait until feedback given in the background is delivered or refused; False if it takes longer."""
         return self._feedback_queue.flush(timeout_s)
 
     def close(self) -> None:

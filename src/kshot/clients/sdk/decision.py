@@ -91,7 +91,7 @@ class Decision:
         Raises
         ------
         InvalidInput
-            It cannot be written as JSON, or the decision was made without a client.
+            It cannot be written as JSON, or the decision came without a client, or its client is closed.
         Overloaded
             100,000 outcomes wait already.
         """

@@ -10,9 +10,9 @@ from typing import Any, TypeVar, cast
 
 from kshot.clients.sdk.decision import Decision
 from kshot.clients.sdk.flow import FIRST_PAUSE_S, LONGEST_PAUSE_S
-from kshot.clients.sdk.outbox import FeedbackSink, Outbox, undelivered
+from kshot.clients.sdk.outbox import BATCH, FeedbackSink, Outbox, outcomes_of
 from kshot.clients.sdk.selection import Selection
-from kshot.errors import KshotError, Overloaded, Unavailable
+from kshot.errors import InvalidInput, KshotError, Overloaded, Unauthorized, Unavailable
 from kshot.schemas.feedback import FeedbackBatchReply
 
 T = TypeVar("T")
@@ -41,12 +41,18 @@ class _Delivery:
         self.outbox = Outbox()
         self.refused = 0
         self.pause_s = FIRST_PAUSE_S
+        self._most = BATCH
+
+    def batch(self) -> list[dict[str, Any]]:
+        """Return what to send next."""
+        return self.outbox.first(self._most)
 
     def delivered(self, sent: Sequence[Mapping[str, Any]], reply: FeedbackBatchReply) -> float:
         """Forget what the server has; return how long to wait before the next attempt, in seconds.
 
         What it refused it would refuse again, unless it only could not take it yet: that waits on.
         """
+        self._most = min(2 * self._most, BATCH)
         refused = {item.index: item.code for item in reply.refused}
         waiting = [dict(item) for index, item in enumerate(sent) if refused.get(index) in _NOT_YET]
         self.outbox.drop(len(sent), waiting)
@@ -59,8 +65,21 @@ class _Delivery:
         self.pause_s = FIRST_PAUSE_S
         return 0.0
 
-    def failed(self, error: KshotError) -> float:
-        """Keep everything, and return how long to wait before the next attempt, in seconds."""
+    def failed(self, sent: Sequence[Mapping[str, Any]], error: KshotError) -> float:
+        """Return how long to wait before the next attempt, in seconds; what got no answer waits on.
+
+        What is refused as a whole would be refused again, and must not hold up what comes after it. Too large
+        a batch is halved, until it is taken in or is one outcome, which is dropped. Without the right key
+        nothing will ever be taken in from this client: the batch is dropped.
+        """
+        if isinstance(error, InvalidInput) and len(sent) > 1:
+            self._most = len(sent) // 2
+            return 0.0
+        if isinstance(error, InvalidInput | Unauthorized):
+            self.outbox.drop(len(sent))
+            self.refused += len(sent)
+            logger.error("%s refused: %s", outcomes_of(sent), error.code)
+            return 0.0
         return self._pause(error.code)
 
     def _pause(self, code: str) -> float:
@@ -69,9 +88,10 @@ class _Delivery:
         return pause_s
 
     def closed(self) -> None:
-        """Say what is lost."""
+        """Take nothing in any more, and say what is lost."""
+        self.outbox.close()
         if left := self.outbox.first(len(self.outbox)):
-            logger.error("%s", undelivered(left))
+            logger.error("%s could not be delivered", outcomes_of(left))
 
 
 class FeedbackQueue(_Delivery):
@@ -93,7 +113,7 @@ class FeedbackQueue(_Delivery):
         self._thread: threading.Thread | None = None
 
     def add(self, item: Mapping[str, Any]) -> None:
-        """Take an outcome in and return at once; `Overloaded` if far too many wait."""
+        """Take an outcome in and return at once; raises as `Outbox.add` does."""
         self.outbox.add(item)
         with self._condition:
             self._idle = False
@@ -136,11 +156,11 @@ class FeedbackQueue(_Delivery):
                     return
                 self._idle = False
                 self._condition.wait_for(lambda: self._closing, GATHER_S)
-            batch = self.outbox.first()
+            batch = self.batch()
             try:
                 pause_s = self.delivered(batch, self._send(batch))
             except KshotError as error:
-                pause_s = self.failed(error)
+                pause_s = self.failed(batch, error)
             if pause_s:
                 with self._condition:
                     self._condition.wait_for(lambda: self._closing, pause_s)
@@ -195,10 +215,10 @@ class AsyncFeedbackQueue(_Delivery):
                 self._news.clear()
                 await self._news.wait()
             await asyncio.sleep(GATHER_S)
-            batch = self.outbox.first()
+            batch = self.batch()
             try:
                 pause_s = self.delivered(batch, await self._send(batch))
             except KshotError as error:
-                pause_s = self.failed(error)
+                pause_s = self.failed(batch, error)
             if pause_s:
                 await asyncio.sleep(pause_s)

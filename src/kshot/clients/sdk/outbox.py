@@ -23,6 +23,7 @@ class Outbox:
         self._limit = limit
         self._lock = threading.Lock()
         self._waiting: deque[dict[str, Any]] = deque()
+        self._is_closed = False
 
     def __len__(self) -> int:
         with self._lock:
@@ -35,9 +36,13 @@ class Outbox:
         ------
         Overloaded
             So many wait that the server must be gone for long; nothing was taken in.
+        InvalidInput
+            It was closed: nobody would send it.
         """
         stamped = {"idempotency_key": uuid4().hex, "occurred_at": datetime.now(UTC).isoformat(), **item}
         with self._lock:
+            if self._is_closed:
+                raise InvalidInput("nothing can be sent: the client is closed; give feedback before")
             if len(self._waiting) >= self._limit:
                 raise Overloaded(f"{self._limit} outcomes wait to be sent")
             self._waiting.append(stamped)
@@ -53,6 +58,11 @@ class Outbox:
             for _ in range(count):
                 self._waiting.popleft()
             self._waiting.extendleft(reversed(kept))
+
+    def close(self) -> None:
+        """Take nothing in any more."""
+        with self._lock:
+            self._is_closed = True
 
 
 class FeedbackSink(Protocol):
@@ -93,6 +103,6 @@ def sent(sink: FeedbackSink | None, item: Mapping[str, Any]) -> None:
     sink.add(item)
 
 
-def undelivered(items: Sequence[Mapping[str, Any]]) -> str:
-    """Say how many outcomes were not delivered."""
-    return f"{len(items)} outcome{'' if len(items) == 1 else 's'} could not be delivered"
+def outcomes_of(items: Sequence[Mapping[str, Any]]) -> str:
+    """Say how many outcomes these are."""
+    return f"{len(items)} outcome{'' if len(items) == 1 else 's'}"

@@ -132,7 +132,7 @@ class Selection:
         Raises
         ------
         InvalidInput
-            It cannot be written as JSON, or the selection was made without a client.
+            It cannot be written as JSON, or the selection came without a client, or its client is closed.
         Overloaded
             100,000 outcomes wait already.
         """
