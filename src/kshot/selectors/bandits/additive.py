@@ -10,8 +10,11 @@ from kshot.selectors.bandits.sums import SumsState
 ArmsState: TypeAlias = SumsState | DecayingState
 """Sums per arm, exact or forgetting."""
 
+FEATURES = "context"
+"""What states are called that learn from contexts as they are."""
 
-def initial(dimension: int, half_life_s: float | None, features: str = "context") -> ArmsState:
+
+def initial(dimension: int, half_life_s: float | None, features: str = FEATURES) -> ArmsState:
     """Return the state before any outcome: exact, or forgetting where a half-life in seconds is given."""
     if half_life_s is None:
         return SumsState(dimension, features)
@@ -33,17 +36,15 @@ def merged(state: ArmsState, other: ArmsState) -> ArmsState:
     raise InvalidInput("a state that forgets cannot be merged with one that does not")
 
 
-def restored(blob: bytes, half_life_s: float | None, features: str = "context") -> ArmsState:
+def restored(blob: bytes, half_life_s: float | None) -> ArmsState:
     """Return the state that ``to_bytes`` gave.
 
     Raises
     ------
     StateCorrupt
-        The bytes are damaged, or of a state of other features or of another half-life.
+        The bytes are damaged, or of a state of another half-life.
     """
     state: ArmsState = SumsState.from_bytes(blob) if half_life_s is None else DecayingState.from_bytes(blob)
-    if state.features != features:
-        raise StateCorrupt(f"the saved state is of {state.features}, wanted {features}")
     if isinstance(state, DecayingState) and state.half_life_s != half_life_s:
         raise StateCorrupt(f"the saved state has half-life {state.half_life_s:g} s, wanted {half_life_s:g} s")
     return state
@@ -89,6 +90,8 @@ class AdditivePolicy:
     def restore(self: _Learner, blob: bytes) -> ArmsState:
         """Return the state that ``to_bytes`` gave."""
         state = restored(blob, self.half_life_s)
+        if state.features != FEATURES:
+            raise StateCorrupt(f"the saved state is of {state.features}, wanted {FEATURES}")
         if bool(state.dimension) is not self.contextual:
             raise StateCorrupt(
                 f"the saved state keeps {state.dimension} features of contexts, wanted "

@@ -10,7 +10,7 @@ import numpy as np
 from kshot.arrays import Float64s, require_shape
 from kshot.selectors.bandits.addends import Addends
 from kshot.selectors.bandits.base import ArmSummary
-from kshot.selectors.bandits.grid import FEATURE_BITS, REWARD_BITS, WEIGHT_BITS
+from kshot.selectors.bandits.grid import REWARD_SUM_BITS, SQUARE_SUM_BITS, WEIGHT_BITS, natural
 from kshot.selectors.bandits.products import packed_length, packed_places, unpacked
 from kshot.selectors.bandits.snapshots import Snapshot, from_bytes, to_bytes
 from kshot.selectors.bandits.sums import require_alike, rows_by_arm
@@ -20,8 +20,6 @@ STEPS = 64
 """Moments per half-life at which discounts are looked at: between two of them, at most 1.1 % is missed."""
 _KIND = "decaying"
 _LAYOUT = 1
-_REWARD = WEIGHT_BITS + REWARD_BITS
-_SQUARE = WEIGHT_BITS + 2 * REWARD_BITS
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -193,10 +191,10 @@ class DecayingState:
         products = np.zeros(size) if sums is None else sums.products.copy()
         squared = np.zeros(size) if sums is None else sums.squared.copy()
         rows, columns = packed_places(self.dimension)
-        contexts = np.ldexp(addends.contexts[:, : self.dimension].astype(np.float64), -FEATURE_BITS)
+        contexts = natural(addends.contexts[:, : self.dimension])
         weights = np.ldexp(addends.weights.astype(np.float64), -WEIGHT_BITS)
-        rewards = np.ldexp(addends.rewards.astype(np.float64), -_REWARD)
-        squares = np.ldexp(addends.squares.astype(np.float64), -_SQUARE)
+        rewards = np.ldexp(addends.rewards.astype(np.float64), -REWARD_SUM_BITS)
+        squares = np.ldexp(addends.squares.astype(np.float64), -SQUARE_SUM_BITS)
         for event in range(len(addends)):
             age = float(addends.times[event]) - t_ref
             if age > 0:

@@ -12,22 +12,20 @@ from typing import NamedTuple, Protocol
 
 import numpy as np
 
-from kshot.arrays import Float64s, Int64s, require_shape
+from kshot.arrays import Float64s, Int64s
 from kshot.errors import InvalidInput, InvalidParameter, StateCorrupt
 from kshot.selectors.bandits.addends import Addends
-from kshot.selectors.bandits.additive import ArmsState, initial, merged
+from kshot.selectors.bandits.additive import ArmsState, initial, merged, restored
 from kshot.selectors.bandits.base import ArmPrior, Situation
-from kshot.selectors.bandits.decaying import DecayingState
-from kshot.selectors.bandits.grid import FEATURE_BITS, grid_features
+from kshot.selectors.bandits.grid import FEATURE_BITS, grid_features, intercept_alone, natural
 from kshot.selectors.bandits.ridge import (
     Estimates,
     RidgeModel,
     narrowed_width,
-    natural,
     prior_key,
+    prior_theta,
     solved_model,
 )
-from kshot.selectors.bandits.sums import SumsState
 from kshot.selectors.bandits.views import ArmView
 
 _REACH_BITS = 24
@@ -95,8 +93,7 @@ def fourier_map(dimension: int, components: int, width: float, seed: int) -> Fou
     bits = _REACH_BITS - int(np.frexp(np.abs(drawn).max(initial=1e-300))[1])
     frequencies = np.rint(np.ldexp(drawn, bits))
     frequencies.setflags(write=False)
-    intercept = np.eye(dimension, dtype=np.int64)[-1:] << FEATURE_BITS
-    return FourierMap(frequencies, bits, _features(intercept, frequencies, bits))
+    return FourierMap(frequencies, bits, _features(intercept_alone(dimension)[None], frequencies, bits))
 
 
 class _Parameters(Protocol):
@@ -148,16 +145,11 @@ class FourierPolicy:
 
     def restore(self: _Parameters, blob: bytes) -> ArmsState:
         """Return the state that ``to_bytes`` gave."""
-        forgets = self.half_life_s is not None
-        state: ArmsState = DecayingState.from_bytes(blob) if forgets else SumsState.from_bytes(blob)
+        state = restored(blob, self.half_life_s)
         wanted, _, _ = _named(self, 0).rpartition(" ")
         found, _, _ = state.features.rpartition(" ")
         if found != wanted:
             raise StateCorrupt(f"the saved state is of {found or state.features}, wanted {wanted}")
-        if isinstance(state, DecayingState) and state.half_life_s != self.half_life_s:
-            raise StateCorrupt(
-                f"the saved state has half-life {state.half_life_s:g} s, wanted {self.half_life_s} s"
-            )
         return state
 
     def estimates(self: _Parameters, state: ArmsState, situation: Situation) -> Estimates:
@@ -187,12 +179,7 @@ def lifted_model(
         ``theta``, if there is one, has D + 1 coefficients.
     """
     size = len(origin)
-    theta0 = np.zeros(size)
-    if prior.theta is None:
-        theta0[-1] = prior.reward
-    else:
-        require_shape("theta", prior.theta, (size,))
-        theta0[:] = prior.theta
+    theta0 = prior_theta(prior, size)
     held, target = ridge * np.eye(size - 1), np.zeros(size - 1)
     if prior.events:
         at, missed = origin[:-1], prior.reward - float(origin @ theta0)

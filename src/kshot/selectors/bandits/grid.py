@@ -19,6 +19,10 @@ REWARD_BITS = 16
 """Rewards are multiples of 2**-16."""
 WEIGHT_BITS = 10
 """Weights are multiples of 2**-10."""
+REWARD_SUM_BITS = WEIGHT_BITS + REWARD_BITS
+"""Sums of weight times reward are multiples of 2**-26."""
+SQUARE_SUM_BITS = REWARD_SUM_BITS + REWARD_BITS
+"""Sums of weight times squared reward are multiples of 2**-42."""
 FEATURE_LIMIT = 8.0
 WEIGHT_LIMIT = 8.0
 
@@ -58,7 +62,19 @@ def grid_weights(weights: NDArray[Any]) -> Int64s:
 
 def snapped(context: NDArray[Any]) -> Float64s:
     """Return features rounded to the grid: what is decided on is what is learnt from."""
-    return np.ldexp(grid_features(context).astype(np.float64), -FEATURE_BITS)
+    return natural(grid_features(context))
+
+
+def natural(contexts: NDArray[Any]) -> Float64s:
+    """Return features on the grid, whole multiples of 2**-16, in natural units."""
+    return np.ldexp(np.asarray(contexts).astype(np.float64), -FEATURE_BITS)
+
+
+def intercept_alone(dimension: int) -> Int64s:
+    """Return the context that is 0 but for its intercept, shape (dimension,), in units of 2**-16."""
+    context = np.zeros(dimension, np.int64)
+    context[-1] = 1 << FEATURE_BITS
+    return context
 
 
 def _on_grid(name: str, values: NDArray[Any], bits: int, low: float, high: float) -> Int64s:

@@ -15,11 +15,11 @@ import numpy as np
 from kshot.arrays import Float64s, as_float64, require_shape
 from kshot.errors import InvalidParameter
 from kshot.selectors.bandits.base import ArmPrior, Situation
+from kshot.selectors.bandits.grid import natural
 from kshot.selectors.bandits.ridge import (
     Estimates,
     RidgeModel,
     narrowed_width,
-    natural,
     prior_key,
     solved_model,
 )

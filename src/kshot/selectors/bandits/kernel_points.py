@@ -11,7 +11,7 @@ import numpy as np
 from kshot.arrays import Float64s, Int64s, require_shape
 from kshot.selectors.bandits.addends import Addends
 from kshot.selectors.bandits.base import ArmSummary
-from kshot.selectors.bandits.grid import REWARD_BITS, WEIGHT_BITS
+from kshot.selectors.bandits.grid import REWARD_SUM_BITS, WEIGHT_BITS
 from kshot.selectors.bandits.snapshots import Snapshot, from_bytes, to_bytes
 from kshot.selectors.bandits.sums import require_alike, rows_by_arm, summary_of
 from kshot.selectors.bandits.views import Memo
@@ -103,7 +103,7 @@ class ArmPoints:
             weight, reward = sums.get(point.context, (0, 0))
             sums[point.context] = (weight + point.weight, reward + point.reward)
         return {
-            context: (weight / (1 << WEIGHT_BITS), reward / (1 << (WEIGHT_BITS + REWARD_BITS)))
+            context: (weight / (1 << WEIGHT_BITS), reward / (1 << REWARD_SUM_BITS))
             for context, (weight, reward) in sorted(sums.items())
             if weight > 0
         }
@@ -202,7 +202,7 @@ class PointsState:
             times, contexts, merged = snapshot.arrays[3 * place : 3 * place + 3]
             points = {}
             for time, context, (n, weight, reward, square) in zip(times, contexts, sums, strict=True):
-                point = Point(float(time), _packed(context), n, weight, reward, square)
+                point = Point(float(time), packed(context), n, weight, reward, square)
                 points[point.key()] = point
             pairs = (row.astype("<i8").tobytes() for row in merged)
             absorbed = {pair[:_KEY]: pair[_KEY:] for pair in pairs}
@@ -240,7 +240,7 @@ def _points(addends: Addends, rows: Int64s) -> list[Point]:
         Point(
             # Not -0.0, which is the same moment under another key.
             float(addends.times[row]) + 0.0,
-            _packed(addends.contexts[row]),
+            packed(addends.contexts[row]),
             int(addends.counts[row]),
             int(addends.weights[row]),
             int(addends.rewards[row]),
@@ -250,7 +250,8 @@ def _points(addends: Addends, rows: Int64s) -> list[Point]:
     ]
 
 
-def _packed(context: Int64s) -> bytes:
+def packed(context: Int64s) -> bytes:
+    """Return a context, in units of 2**-16, as bytes; `contexts_of` is the way back."""
     return np.ascontiguousarray(context, "<i8").tobytes()
 
 

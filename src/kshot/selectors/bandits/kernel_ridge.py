@@ -15,10 +15,10 @@ import numpy as np
 
 from kshot.arrays import Float64s, require_shape
 from kshot.selectors.bandits.base import ArmPrior
-from kshot.selectors.bandits.grid import FEATURE_BITS
-from kshot.selectors.bandits.kernel_points import contexts_of
+from kshot.selectors.bandits.grid import intercept_alone, natural
+from kshot.selectors.bandits.kernel_points import contexts_of, packed
 from kshot.selectors.bandits.kernels import Kernel
-from kshot.selectors.bandits.ridge import inverse_factor, natural
+from kshot.selectors.bandits.ridge import inverse_factor
 
 MOST_UPDATES = 1_024
 """Changes of an inverse, after which it is computed anew."""
@@ -105,7 +105,7 @@ class KernelRidge:
         """
         sums = dict(by_context)
         if self.prior.events:
-            origin = (np.eye(dimension, dtype="<i8")[-1] << FEATURE_BITS).tobytes()
+            origin = packed(intercept_alone(dimension))
             weight, reward = sums.get(origin, (0.0, 0.0))
             sums[origin] = (
                 weight + self.prior.events,

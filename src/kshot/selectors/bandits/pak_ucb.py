@@ -10,12 +10,13 @@ from kshot.arrays import require_shape
 from kshot.errors import InvalidParameter
 from kshot.selectors.bandits.addends import Addends
 from kshot.selectors.bandits.base import ArmPrior, Choice, Situation
+from kshot.selectors.bandits.grid import natural
 from kshot.selectors.bandits.kernel_points import PointsState
 from kshot.selectors.bandits.kernel_ridge import KernelModel, KernelRidge
 from kshot.selectors.bandits.kernels import Kernel
 from kshot.selectors.bandits.picking import after_penalties, certainly_best
 from kshot.selectors.bandits.registry import POLICIES
-from kshot.selectors.bandits.ridge import natural, prior_key
+from kshot.selectors.bandits.ridge import prior_key
 from kshot.selectors.base import check_parameters, parameter
 
 

@@ -20,9 +20,9 @@ from typing import NamedTuple
 import numpy as np
 from scipy.linalg.lapack import dtrtri
 
-from kshot.arrays import Float64s, Int64s, require_shape
+from kshot.arrays import Float64s, require_shape
 from kshot.selectors.bandits.base import ArmPrior, Situation
-from kshot.selectors.bandits.grid import FEATURE_BITS
+from kshot.selectors.bandits.grid import natural
 from kshot.selectors.bandits.views import ArmView, Latest, LearntState
 
 
@@ -88,13 +88,7 @@ def ridge_model(view: ArmView | None, dimension: int, ridge: float, prior: ArmPr
     """
     held = np.full(dimension, ridge)
     held[-1] += prior.events
-    theta0 = np.zeros(dimension)
-    if prior.theta is None:
-        theta0[-1] = prior.reward
-    else:
-        require_shape("theta", prior.theta, (dimension,))
-        theta0[:] = prior.theta
-    target = ridge * theta0
+    target = ridge * prior_theta(prior, dimension)
     target[-1] += prior.events * prior.reward
     if view is None:
         return RidgeModel(target / held, np.diag(1.0 / np.sqrt(held)))
@@ -170,11 +164,6 @@ def ridge_estimates(state: LearntState, situation: Situation, ridge: float, prio
     return Estimates(means, widths)
 
 
-def natural(contexts: Int64s) -> Float64s:
-    """Return contexts on the grid in natural units."""
-    return np.ldexp(np.asarray(contexts).astype(np.float64), -FEATURE_BITS)
-
-
 def narrowed_width(model: RidgeModel, z: Float64s, pending: Float64s) -> float:
     """Return the width that is left once awaited outcomes have come, whatever they are.
 
@@ -201,6 +190,22 @@ def _narrowed_root(model: RidgeModel, pending: Float64s) -> Float64s:
         return np.asarray(np.linalg.cholesky(model.spread + told).T @ (inverse.T @ inverse))
     Y = model.root @ pending.T
     return np.asarray(inverse_factor(np.eye(len(Y)) + Y @ Y.T) @ model.root)
+
+
+def prior_theta(prior: ArmPrior, dimension: int) -> Float64s:
+    """Return the coefficients that a ridge penalty pulls to, shape (dimension,).
+
+    Raises
+    ------
+    InvalidShape
+        The prior has another number of them.
+    """
+    if prior.theta is not None:
+        require_shape("theta", prior.theta, (dimension,))
+        return prior.theta
+    theta = np.zeros(dimension)
+    theta[-1] = prior.reward
+    return theta
 
 
 def prior_key(prior: ArmPrior) -> tuple[float, float, bytes | None]:

@@ -10,7 +10,7 @@ from kshot.arrays import Int64s, require_shape
 from kshot.errors import InvalidInput
 from kshot.selectors.bandits.addends import Addends
 from kshot.selectors.bandits.base import ArmSummary
-from kshot.selectors.bandits.grid import REWARD_BITS, WEIGHT_BITS
+from kshot.selectors.bandits.grid import REWARD_BITS, REWARD_SUM_BITS, SQUARE_SUM_BITS, WEIGHT_BITS
 from kshot.selectors.bandits.products import (
     Limbs,
     added,
@@ -25,8 +25,6 @@ from kshot.selectors.bandits.views import ArmView, Memo
 
 _KIND = "sums"
 _LAYOUT = 1
-_REWARD = WEIGHT_BITS + REWARD_BITS
-_SQUARE = WEIGHT_BITS + 2 * REWARD_BITS
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -111,8 +109,8 @@ class SumsState:
         return ArmView(
             n=sums.n,
             weight=sums.weight / (1 << WEIGHT_BITS),
-            reward=sums.reward / (1 << _REWARD),
-            square=sums.square / (1 << _SQUARE),
+            reward=sums.reward / (1 << REWARD_SUM_BITS),
+            square=sums.square / (1 << SQUARE_SUM_BITS),
             gram=gram,
             moment=moment,
         )

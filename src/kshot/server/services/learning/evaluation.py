@@ -11,7 +11,7 @@ from kshot.errors import FieldError, InsufficientSupport, VariantNotFound
 from kshot.index.store import Store
 from kshot.schemas.decisions import Estimate, EvaluateRequest, EvaluationReply, EvaluationTarget
 from kshot.selectors.bandits import Situation, outcomes
-from kshot.selectors.bandits.grid import FEATURE_BITS
+from kshot.selectors.bandits.grid import natural
 from kshot.selectors.bandits.off_policy import DecisionLog, evaluate
 from kshot.selectors.bandits.off_policy.estimators import ips
 from kshot.selectors.bandits.off_policy.intervals import bootstrap_interval
@@ -226,7 +226,7 @@ def _contexts(kept: Sequence[Told]) -> Float64s:
     for row, one in enumerate(kept):
         features = features_of(one.record)
         if len(features) == width and width:
-            contexts[row] = np.ldexp(features.astype(np.float64), -FEATURE_BITS)
+            contexts[row] = natural(features)
     return contexts
 
 
