@@ -49,6 +49,18 @@ def test_intervals_hold_as_often_as_they_say():
     assert harmful <= 12
 
 
+def test_few_selections_make_no_interval_too_sure():
+    """Of six, with the variance known from them alone: normal quantiles would miss one time in seven."""
+    rng = np.random.default_rng(12)
+    shown = csr_array(np.array([[1.0], [1.0], [1.0], [0.0], [0.0], [0.0]]))
+    outside = 0
+    for _ in range(2_000):
+        found = presence_effects(shown, rng.standard_normal(6), penalty=1e-9)
+        outside += int(found.low[0] > 0 or found.high[0] < 0)
+    # Student's t is exact here: binomial, mean 100, standard deviation under 10.
+    assert 60 <= outside <= 140
+
+
 @given(seed=st.integers(0, 2**32 - 1), n=st.integers(2, 30), m=st.integers(1, 8))
 def test_equals_ridge_regression_with_a_free_intercept(seed, n, m):
     rng = np.random.default_rng(seed)

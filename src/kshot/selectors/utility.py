@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from scipy.sparse import csr_array
-from scipy.stats import norm
+from scipy.special import stdtrit
 
 from kshot.arrays import Bools, Float64s, Int64s, require_finite, require_shape
 from kshot.errors import InvalidParameter
@@ -70,7 +70,8 @@ def presence_effects(
 
     Notes
     -----
-    Standard errors are those of the posterior with the residual variance. O(n m k + m**3) for k shown each.
+    Standard errors are those of the posterior with the residual variance; as that is estimated, intervals are
+    Student's, of as many degrees of freedom as are left. O(n m k + m**3) for k shown each.
     """
     n, m = shown.shape
     outcomes = np.asarray(values, np.float64)
@@ -95,8 +96,8 @@ def presence_effects(
     freedom = max(1.0, n - 1 - float(np.einsum("ij,ji->", inverse, gram)))
     variance = float(np.sum((centred - fitted) ** 2)) / freedom
     errors = np.sqrt(variance * np.maximum(np.diag(inverse), 0.0))
-    width = float(norm.ppf(0.5 + confidence / 2)) * errors
-    joint = float(norm.ppf(1.0 - (1.0 - confidence) / 2 / max(m, 1))) * errors
+    width = float(stdtrit(freedom, 0.5 + confidence / 2)) * errors
+    joint = float(stdtrit(freedom, 1.0 - (1.0 - confidence) / 2 / max(m, 1))) * errors
     with np.errstate(invalid="ignore", divide="ignore"):
         means = np.asarray(shown.T @ outcomes, np.float64) / counts
     return PresenceEffects(
