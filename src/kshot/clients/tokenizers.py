@@ -9,6 +9,7 @@ import numpy as np
 
 from kshot.arrays import Int64s
 from kshot.clients.embedders.base import check_texts
+from kshot.clients.tokenizer_json import load_tokenizer_json
 from kshot.errors import InvalidParameter, MissingDependency, Unavailable
 from kshot.formatting import estimated_tokens
 
@@ -75,21 +76,8 @@ class HuggingFaceTokenizer:
     exact = True
 
     def __init__(self, path: Path) -> None:
-        try:
-            from tokenizers import Tokenizer as RustTokenizer  # noqa: PLC0415  an extra
-        except ImportError as error:
-            raise MissingDependency.of(
-                "tokenizers", extra="tokenizers", purpose=f"tokenizer {path}"
-            ) from error
         self.name = str(path)
-        file = path / "tokenizer.json" if path.is_dir() else path
-        try:
-            self._tokenizer: Any = RustTokenizer.from_str(file.read_text(encoding="utf-8"))
-        except Exception as error:  # the Rust parser raises plain Exception
-            raise InvalidParameter(f"tokenizer {file} cannot be read: {error}") from error
-        # Files often carry the training set-up, which would count every text as its padded length.
-        self._tokenizer.no_truncation()
-        self._tokenizer.no_padding()
+        self._tokenizer = load_tokenizer_json(path, "tokenizer")
 
     def count(self, texts: Sequence[str]) -> Int64s:
         """See `Tokenizer.count`."""

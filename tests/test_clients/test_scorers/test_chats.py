@@ -122,6 +122,7 @@ async def test_a_chat_without_a_template_stops_no_other():
     async with scorer_of(ToyCompletionServer()) as scorer:
         refused, _ = await scorer.score_batch([Pair(context=odd, completion="no"), pairs[1]])
     assert refused.code == "invalid_input"
+    assert "the model has no template for chats, or it takes no such messages" in refused.message
 
 
 async def test_a_local_tokenizer_without_a_template_leaves_chats_to_the_server():

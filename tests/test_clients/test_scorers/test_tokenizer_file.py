@@ -1,6 +1,8 @@
 """A tokenizer from a file in place of a server's: only where both are the same, token for token."""
 
-from collections.abc import Mapping
+import asyncio
+import threading
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +18,11 @@ from kshot.errors import InvalidParameter
 TEXTS = ["the capital of France is Paris", "never say never", "Größe 東京 def f(x): return x**2"] * 3
 
 
-def trained(folder: Path, *, merges: int, begins: bool = True) -> Path:
-    """Write a byte-level tokenizer with so many merges, which begins texts with <s> if ``begins`` is set."""
+def trained(folder: Path, *, merges: int, begins: bool = True, taught: tuple[str, ...] = ()) -> Path:
+    """Write a byte-level tokenizer with so many merges, which begins texts with <s> if ``begins`` is set.
+
+    ``taught`` are markers that it got afterwards, as chat models do.
+    """
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = decoders.ByteLevel()
@@ -32,6 +37,7 @@ def trained(folder: Path, *, merges: int, begins: bool = True) -> Path:
         tokenizer.post_processor = processors.TemplateProcessing(
             single="<s> $A", special_tokens=[("<s>", tokenizer.token_to_id("<s>"))]
         )
+    tokenizer.add_special_tokens(list(taught))
     folder.mkdir(parents=True, exist_ok=True)
     tokenizer.save(str(folder / "tokenizer.json"))
     return folder
@@ -71,7 +77,14 @@ async def test_the_same_tokenizer_spares_every_request(tmp_path: Path) -> None:
     assert backend.asked == before
 
 
-@pytest.mark.parametrize("other", [{"merges": 20}, {"merges": 40, "begins": False}])
+@pytest.mark.parametrize(
+    "other",
+    [
+        {"merges": 20},
+        {"merges": 40, "begins": False},
+        {"merges": 40, "taught": ("<|im_start|>", "<|im_end|>")},
+    ],
+)
 async def test_another_tokenizer_is_found_out_and_not_used(tmp_path: Path, other: dict[str, Any]) -> None:
     backend = TokenizingBackend(trained(tmp_path / "a", merges=40))
     tokenizer = ServerTokenizer(backend)  # type: ignore[arg-type]  # what it uses
@@ -79,6 +92,68 @@ async def test_another_tokenizer_is_found_out_and_not_used(tmp_path: Path, other
     before = backend.asked
     await answers(tokenizer)
     assert backend.asked == before + 3
+
+
+class Gate:
+    """A tokenizer that finishes no text before it is let."""
+
+    def __init__(self, folder: Path) -> None:
+        self._tokenizer = FileTokenizer(folder)
+        self.begun, self.let = threading.Event(), threading.Event()
+        self.let.set()
+
+    def encode(self, text: str, *, add_special_tokens: bool) -> Sequence[int]:
+        self.begun.set()
+        assert self.let.wait(30)
+        return self._tokenizer.encode(text, add_special_tokens=add_special_tokens)
+
+    def decode(self, ids: Sequence[int]) -> str:
+        return self._tokenizer.decode(ids)
+
+
+async def test_a_long_text_does_not_hold_up_the_event_loop(tmp_path: Path) -> None:
+    folder = trained(tmp_path / "a", merges=40)
+    tokenizer, gate = ServerTokenizer(TokenizingBackend(folder)), Gate(folder)  # type: ignore[arg-type]
+    assert await tokenizer.use(gate)
+    gate.let.clear()
+    gate.begun.clear()
+    asked = asyncio.create_task(tokenizer.answer([Encode("never say never")]))
+    assert await asyncio.to_thread(gate.begun.wait, 30)
+    # It is at work, and this goes on.
+    assert not asked.done()
+    gate.let.set()
+    assert await asked == [tuple(FileTokenizer(folder).encode("never say never", add_special_tokens=False))]
+
+
+async def test_answers_of_the_model_before_are_not_taken_for_those_of_the_next(tmp_path: Path) -> None:
+    """The first model answers late, after it was found that there is another one."""
+    begun, late = asyncio.Event(), asyncio.Event()
+    first, second = (TokenizingBackend(trained(tmp_path / str(n), merges=n)) for n in (20, 40))
+
+    class Replaced:
+        kind = "stub"
+        now = first
+
+        async def post(self, path: str, body: Mapping[str, Any], **_: Any) -> Any:
+            asked_of = self.now
+            answer = await asked_of.post(path, body)
+            if asked_of is first:
+                begun.set()
+                await late.wait()
+            return answer
+
+    backend = Replaced()
+    tokenizer = ServerTokenizer(backend)  # type: ignore[arg-type]  # what it uses
+    text = Encode("the capital of France")
+    under_way = asyncio.create_task(tokenizer.answer([text]))
+    await begun.wait()
+    backend.now = second
+    tokenizer.forget()
+    late.set()
+    (before,) = await under_way
+    (after,) = await tokenizer.answer([text])
+    assert before != after
+    assert [after] == await ServerTokenizer(second).answer([text])  # type: ignore[arg-type]  # what it uses
 
 
 async def test_a_server_that_does_not_tokenise_needs_a_given_one(tmp_path: Path) -> None:
@@ -103,6 +178,8 @@ def test_a_model_on_this_machine_brings_its_tokenizer(tmp_path: Path) -> None:
     assert found.decode(found.encode("never say", add_special_tokens=False)) == "never say"
     assert found_beside("HuggingFaceTB/SmolLM2-135M-Instruct") is None
     assert found_beside(str(tmp_path / "elsewhere")) is None
+    # A place that cannot even be looked at.
+    assert found_beside("/" + "x" * 300) is None
     (folder / "tokenizer.json").write_text("{}", "utf-8")
     assert found_beside(str(folder)) is None
 

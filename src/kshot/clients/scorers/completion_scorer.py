@@ -236,7 +236,8 @@ class CompletionScorer:
             if not await self._tokenizer.use(self._local, unseen=True):
                 log.warning("the scorer's tokenizer is not the served model's; the server is asked instead")
             return
-        beside = found_beside((await served_model(self._backend, self._model)).root)
+        served = await served_model(self._backend, self._model)
+        beside = await asyncio.to_thread(found_beside, served.root)
         if beside is not None:
             await self._tokenizer.use(beside)
 

@@ -3,17 +3,20 @@
 import asyncio
 import json
 from collections import OrderedDict
+from collections.abc import Sequence
 from typing import cast
 
 from kshot.clients.scorers.backend import Backend
 from kshot.clients.scorers.base import Tokens
 from kshot.clients.scorers.endpoint import Broke, Rejected
+from kshot.clients.scorers.special_tokens import END_MARKERS, START_MARKERS
 from kshot.clients.scorers.tokenization import (
     ChatTokenizer,
     Decode,
     Encode,
     EncodeChat,
     LocalTokenizer,
+    NoTemplate,
     TokenizerAnswer,
     TokenizerCall,
     answer_locally,
@@ -27,6 +30,8 @@ _COMPARED = (
     "don't re-enter 1,234.50 & 2e-7 <b>tags</b> {{x}}",
     "Größe naïve Ελλάδα Москва שלום नमस्ते 東京 한국어 👩‍👩‍👧 \u00a0\ufeff",
     "def f(x):\n    return x**2  # ok",
+    # A file of the base model may lack what a chat model was taught.
+    "a".join((*END_MARKERS, *START_MARKERS, "<think>", "</think>", "[INST]", "[/INST]")),
 )
 """What two tokenizers that are not the same hardly agree on."""
 
@@ -40,14 +45,16 @@ class ServerTokenizer:
 
     Notes
     -----
-    A tokenizer in this process takes its place once `use` has found them to be the same. Chats are asked of
-    the server where that one has no template.
+    A tokenizer in this process takes its place once `use` has found them to be the same. It works in a
+    thread, for one call of `answer` at a time, as long texts would hold up the event loop. Chats are asked of
+    the server where it has no template.
     """
 
     def __init__(self, backend: Backend) -> None:
         self._backend = backend
         self._local: LocalTokenizer | None = None
         self._recent: OrderedDict[TokenizerCall, TokenizerAnswer] = OrderedDict()
+        self._working = asyncio.Lock()
 
     async def is_there(self) -> bool:
         """Say whether there is anything to ask."""
@@ -64,7 +71,8 @@ class ServerTokenizer:
 
     def forget(self) -> None:
         """Forget what was remembered: the model may be another one."""
-        self._recent.clear()
+        # What is under way goes on to fill the old one, which nobody reads any more.
+        self._recent = OrderedDict()
         self._local = None
 
     async def use(self, local: LocalTokenizer, *, unseen: bool = False) -> bool:
@@ -77,7 +85,7 @@ class ServerTokenizer:
         encodes = [Encode(text, special) for text in _COMPARED for special in (False, True)]
         try:
             by_server = await asyncio.gather(*map(self._ask, encodes))
-            if [answer_locally(local, call) for call in encodes] != by_server:
+            if await self._answers_of(local, encodes) != by_server:
                 return False
             decodes = [Decode(cast("Tokens", ids)) for ids in by_server]
             texts = await asyncio.gather(*map(self._ask, decodes))
@@ -87,7 +95,7 @@ class ServerTokenizer:
             if unseen:
                 self._local = local
             return unseen
-        if [answer_locally(local, call) for call in decodes] != texts:
+        if await self._answers_of(local, decodes) != texts:
             return False
         self._local = local
         return True
@@ -99,23 +107,29 @@ class ServerTokenizer:
         ------
         NotAnswered, ScorerUnavailable
             The server does not answer, or not in the known form.
+        NoTemplate
+            A chat cannot be written.
         """
-        missing = [call for call in dict.fromkeys(calls) if call not in self._recent]
-        known = {call: self._recent[call] for call in calls if call in self._recent}
-        fresh = await asyncio.gather(*map(self._fresh, missing))
-        known.update(zip(missing, fresh, strict=True))
+        recent, local = self._recent, self._local
+        known = {call: recent[call] for call in calls if call in recent}
+        missing = [call for call in dict.fromkeys(calls) if call not in known]
+        here = [call for call in missing if local is not None and _can_answer(local, call)]
+        if local is not None and here:
+            known.update(zip(here, await self._answers_of(local, here), strict=True))
+        there = [call for call in missing if call not in known]
+        known.update(zip(there, await asyncio.gather(*map(self._ask, there)), strict=True))
         for call, answer in known.items():
-            self._recent[call] = answer
-            self._recent.move_to_end(call)
-        while len(self._recent) > _REMEMBERED:
-            self._recent.popitem(last=False)
+            recent[call] = answer
+            recent.move_to_end(call)
+        while len(recent) > _REMEMBERED:
+            recent.popitem(last=False)
         return [known[call] for call in calls]
 
-    async def _fresh(self, call: TokenizerCall) -> TokenizerAnswer:
-        local = self._local
-        if local is None or (isinstance(call, EncodeChat) and not isinstance(local, ChatTokenizer)):
-            return await self._ask(call)
-        return answer_locally(local, call)
+    async def _answers_of(
+        self, local: LocalTokenizer, calls: Sequence[TokenizerCall]
+    ) -> list[TokenizerAnswer]:
+        async with self._working:
+            return await asyncio.to_thread(lambda: [answer_locally(local, call) for call in calls])
 
     async def _ask(self, call: TokenizerCall) -> TokenizerAnswer:
         try:
@@ -126,7 +140,13 @@ class ServerTokenizer:
                     "add_special_tokens": False,
                     "chat_template_kwargs": json.loads(call.switches),
                 }
-                return _ids((await self._backend.post("/tokenize", chat))["tokens"])
+                try:
+                    return _ids((await self._backend.post("/tokenize", chat))["tokens"])
+                except Rejected as error:
+                    raise NoTemplate(
+                        "the model has no template for chats, or it takes no such messages or switches: "
+                        f"the scorer answers with {error}"
+                    ) from error
             if isinstance(call, Encode):
                 body = {"prompt": call.text, "add_special_tokens": call.special}
                 return _ids((await self._backend.post("/tokenize", body))["tokens"])
@@ -138,6 +158,10 @@ class ServerTokenizer:
         except (TypeError, KeyError):
             pass
         raise ScorerUnavailable("the scorer's tokenizer answers in no known form")
+
+
+def _can_answer(local: LocalTokenizer, call: TokenizerCall) -> bool:
+    return not isinstance(call, EncodeChat) or isinstance(local, ChatTokenizer)
 
 
 def _ids(tokens: list[int]) -> Tokens:

@@ -49,7 +49,7 @@ Flow: TypeAlias = Generator[list[TokenizerCall], list[TokenizerAnswer], T]
 
 
 class LocalTokenizer(Protocol):
-    """A tokenizer in this process; the model's own, token for token."""
+    """A tokenizer in this process; the model's own, token for token. Any thread may ask, one at a time."""
 
     def encode(self, text: str, *, add_special_tokens: bool) -> Sequence[int]:
         """Return the token ids of ``text``."""

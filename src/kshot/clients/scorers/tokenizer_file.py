@@ -1,13 +1,12 @@
 """The model's tokenizer from its file, so that a server need not be asked for every text."""
 
+import os.path
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from kshot.clients.scorers.tokenization import LocalTokenizer
+from kshot.clients.tokenizer_json import FILE, load_tokenizer_json
 from kshot.errors import InvalidParameter, MissingDependency
-
-FILE = "tokenizer.json"
 
 
 class FileTokenizer:
@@ -27,20 +26,7 @@ class FileTokenizer:
     """
 
     def __init__(self, path: Path) -> None:
-        try:
-            from tokenizers import Tokenizer as RustTokenizer  # noqa: PLC0415  (an extra)
-        except ImportError as error:
-            raise MissingDependency.of(
-                "tokenizers", extra="tokenizers", purpose=f"The scorer's tokenizer {path}"
-            ) from error
-        file = path / FILE if path.is_dir() else path
-        try:
-            self._tokenizer: Any = RustTokenizer.from_str(file.read_text(encoding="utf-8"))
-        except Exception as error:  # the Rust parser raises plain Exception
-            raise InvalidParameter(f"the scorer's tokenizer {file} cannot be read: {error}") from error
-        # Files often carry the training set-up.
-        self._tokenizer.no_truncation()
-        self._tokenizer.no_padding()
+        self._tokenizer = load_tokenizer_json(path, "the scorer's tokenizer")
 
     def encode(self, text: str, *, add_special_tokens: bool) -> Sequence[int]:
         """Return the token ids of ``text``."""
@@ -56,13 +42,16 @@ class FileTokenizer:
 def found_beside(root: str) -> LocalTokenizer | None:
     """Return the tokenizer of a server's model, where its folder is one of this machine; None elsewhere.
 
+    Reads the file, which may take a second.
+
     Parameters
     ----------
     root : str
         Where the server loaded its model from, as it says.
     """
     folder = Path(root)
-    if not folder.is_absolute() or not (folder / FILE).is_file():
+    # `Path.is_file` raises where the folder belongs to somebody else.
+    if not folder.is_absolute() or not os.path.isfile(folder / FILE):  # noqa: PTH113
         return None
     try:
         return FileTokenizer(folder)
