@@ -225,6 +225,21 @@ def test_contexts_of_parts_and_chats_and_labels_of_forms_are_scored(scoring_url,
     assert Run("score", file, "--url", scoring_url, "--drop-demos", "--cut").code == 2
 
 
+def test_forms_count_towards_what_one_request_may_hold(scoring_url, tmp_path):
+    """More of them than a server takes at once: over 120 lines, and over the 120 options of one."""
+    label = {"forms": ["a", *(f"{i}" for i in range(89))]}
+    rows: list[dict[str, Any]] = [*({"context": f"c{i % 3}", "completion": label} for i in range(120))]
+    rows.append({"context": "c", "options": [label] * 120})
+    # Too many for one label: it fails alone.
+    rows.append({"context": "c", "options": [{"forms": ["a"] * 10_001}, "a"]})
+    file = tmp_path / "in.jsonl"
+    file.write_text("\n".join(map(json.dumps, rows)))
+    *lines, group, last = lines_of(Run("score", file, "--url", scoring_url))
+    assert [len(one["forms"]) for one in [*lines, *group["results"]]] == [90] * 240
+    assert all(one["forms"][0]["sum_nats"] == path_nats("c", "a")[0] for one in group["results"])
+    assert [one.get("error", {}).get("code") for one in last["results"]] == ["invalid_input", None]
+
+
 def test_what_cannot_be_asked_is_wrong_usage(scoring_url, tmp_path):
     assert Run("score", tmp_path / "absent.jsonl", "--url", scoring_url).code == 2
     file = tmp_path / "in.jsonl"

@@ -9,6 +9,7 @@ from pydantic import Discriminator, Field, Tag, model_validator
 from kshot.schemas.base import Reply, Request, Text
 
 MOST_PAIRS = 10_000
+MOST_FORMS = 100
 TokenIds = Annotated[
     list[Annotated[int, Field(ge=0, le=2**31 - 1)]],
     Field(max_length=131_072, description="token ids, fed as they are"),
@@ -63,7 +64,7 @@ ContextIn = Annotated[
 class FormsIn(Request):
     """The surface forms of one label: its likelihood is the sum of theirs."""
 
-    forms: list[Scorable] = Field(min_length=1, max_length=100, description="equal ones count once")
+    forms: list[Scorable] = Field(min_length=1, max_length=MOST_FORMS, description="equal ones count once")
 
 
 def _kind_of_completion(value: Any) -> str:
@@ -128,16 +129,16 @@ class ScoreRequest(Request):
             raise ValueError("wants context with options, and only with them")
         if self.normalisation == "pmi" and self.unconditional_context is None:
             raise ValueError("has the normalisation pmi, so it wants unconditional_context as well")
-        if sum(map(_forms, self.pairs or self.options or [])) > MOST_PAIRS:
+        if sum(map(completions_in, self.pairs or self.options or [])) > MOST_PAIRS:
             raise ValueError(f"has more than {MOST_PAIRS} forms of labels")
         return self
 
 
-def _forms(given: Any) -> int:
-    """Count the completions that something stands for, readable or not."""
+def completions_in(given: Any) -> int:
+    """Count the completions of one of ``pairs`` or ``options``; what will be refused counts once."""
     completion = given.get("completion", given) if isinstance(given, dict) else given
     forms = completion.get("forms") if isinstance(completion, dict) else None
-    return len(forms) if isinstance(forms, list) else 1
+    return len(forms) if isinstance(forms, list) and 0 < len(forms) <= MOST_FORMS else 1
 
 
 class ScoreError(Reply):

@@ -2,7 +2,7 @@
 
 import json
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -18,7 +18,7 @@ from kshot.clients.cli.sources import Columns, Format, count_lines, read_lines
 from kshot.clients.sdk.client import Client
 from kshot.errors import InvalidInput
 from kshot.schemas.base import plain_json
-from kshot.schemas.scoring import MOST_PAIRS, ScoreError, ScoreItem, best_option
+from kshot.schemas.scoring import MOST_PAIRS, ScoreError, ScoreItem, best_option, completions_in
 
 _SHOWN = 20
 _MOST_CHARACTERS = 4_000_000
@@ -62,6 +62,11 @@ class _Line:
     is_group: bool = False
     error: ScoreError | None = None
     items: list[ScoreItem] = field(default_factory=list)
+
+    @property
+    def completions(self) -> int:
+        """How many completions are scored, each form of a label by itself."""
+        return sum(map(completions_in, self.pairs))
 
     @property
     def failures(self) -> list[ScoreError]:
@@ -207,7 +212,7 @@ def _batches(lines: Iterator[_Line], batch_size: int) -> Iterator[list[_Line]]:
     batch: list[_Line] = []
     for line in lines:
         batch.append(line)
-        if sum(len(one.pairs) for one in batch) >= batch_size or len(batch) >= batch_size:
+        if sum(one.completions for one in batch) >= batch_size or len(batch) >= batch_size:
             yield batch
             batch = []
     if batch:
@@ -231,12 +236,12 @@ def _requests(lines: Iterable[_Line], batch_size: int) -> Iterator[list[_Line]]:
     for line in lines:
         if not line.pairs:
             continue
-        full = held + len(line.pairs) > batch_size or size + _characters(line) > _MOST_CHARACTERS
+        full = held + line.completions > batch_size or size + _characters(line) > _MOST_CHARACTERS
         if part and full:
             yield part
             part, held, size = [], 0, 0
         part.append(line)
-        held += len(line.pairs)
+        held += line.completions
         size += _characters(line)
     if part:
         yield part
@@ -244,19 +249,31 @@ def _requests(lines: Iterable[_Line], batch_size: int) -> Iterator[list[_Line]]:
 
 def _is_heavy(line: _Line) -> bool:
     """Say whether a line goes without saying its context again for each option."""
-    return line.is_group and (len(line.pairs) > MOST_PAIRS or _characters(line) > _MOST_CHARACTERS)
+    return line.is_group and (line.completions > MOST_PAIRS or _characters(line) > _MOST_CHARACTERS)
 
 
 def _options(client: Client, pairs: list[dict[str, Any]], options: dict[str, Any]) -> list[ScoreItem]:
     items: list[ScoreItem] = []
-    for start in range(0, len(pairs), MOST_PAIRS):
-        part = pairs[start : start + MOST_PAIRS]
+    for part in _parts(pairs):
         try:
             items += client.score(part[0]["context"], [one["completion"] for one in part], **options).results
         except InvalidInput as error:
             refusal = ScoreError(code=error.code, message=error.message)
             items += [ScoreItem(error=refusal)] * len(part)
     return items
+
+
+def _parts(pairs: Sequence[dict[str, Any]]) -> Iterator[list[dict[str, Any]]]:
+    """Divide the options of one context into what one request may hold."""
+    part: list[dict[str, Any]] = []
+    held = 0
+    for pair in pairs:
+        if held + completions_in(pair) > MOST_PAIRS:
+            yield part
+            part, held = [], 0
+        part.append(pair)
+        held += completions_in(pair)
+    yield part
 
 
 def _characters(line: _Line) -> int:
