@@ -6,7 +6,8 @@
   64 and 384 features beside it, in alternating rounds;
 - fold: outcomes a second in batches, by the policies alone and from the log of the service;
 - decide: a durable ``POST decide`` over HTTP, hashing embedder and MiniLM, beside the embedding alone;
-- regret: two worlds with a known best arm, beside MABWiser and Vowpal Wabbit on the same contexts and coins.
+- regret: worlds with a known best arm, linear or not, outcomes at once or late, beside MABWiser and Vowpal
+  Wabbit on the same contexts and coins.
 
 ``--peer`` is the Python of an environment with mabwiser 2.7.4 and vowpalwabbit 9.11.9.
 """
@@ -69,7 +70,7 @@ def main() -> None:
             queries = [json.loads(line)["input"] for line in file][: options.queries]
         found["decide"] = measure_decide(queries, options.algorithm, options.threads, 500)
     if "regret" in options.part:
-        found["regret"] = measure_regrets(options.seeds, options.jobs, options.peer, ROOT)
+        found["regret"] = measure_regrets(options.seeds, options.jobs, options.peer)
     if options.json:
         options.json.write_text(json.dumps(found, default=float, indent=1), encoding="utf-8")
 

@@ -30,9 +30,9 @@ from importlib.metadata import version
 from typing import Any
 
 import numpy as np
-from scipy.special import stdtrit
 
 from benchmarks.bandits.desks import DESKS, Answers, desk_of, is_right, prompt_of, variants
+from benchmarks.bandits.intervals import mean_of
 from benchmarks.serving import Server
 from kshot import Client
 from kshot.clients.scorers.launcher import VllmServer, VllmSettings, find_environment
@@ -270,11 +270,10 @@ def print_runs(algorithm: str, runs: list[dict[str, Any]], accuracy: Any) -> Non
         return
     print(f"\n{algorithm}, {n} runs (mean, and 95 % interval of the mean over runs):\n")
     for key, said in (("accuracy", "all"), ("second_half", "second half"), ("last_quarter", "last quarter")):
-        values = np.array([run[key] for run in runs])
-        reach = float(stdtrit(n - 1, 0.975)) * values.std(ddof=1) / math.sqrt(n)
+        mean, reach = mean_of([run[key] for run in runs])
         print(
-            f"- {said}: {100 * values.mean():.1f} % ± {100 * reach:.1f}, against the best variant alone "
-            f"{100 * (values.mean() - accuracy.max()):+.1f}"
+            f"- {said}: {100 * mean:.1f} % ± {100 * reach:.1f}, against the best variant alone "
+            f"{100 * (mean - accuracy.max()):+.1f}"
         )
     made = [one for run in runs for one in run["estimates"] if one["value"] is not None]
     held = sum(one["low"] <= one["truth"] <= one["high"] for one in made)

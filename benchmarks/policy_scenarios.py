@@ -19,7 +19,6 @@ import argparse
 import json
 import os
 import platform
-import subprocess
 from concurrent.futures import ProcessPoolExecutor
 from importlib.metadata import version
 from typing import Any
@@ -27,12 +26,11 @@ from typing import Any
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 import numpy as np
-from scipy.special import stdtrit
 
+from benchmarks.bandits.intervals import mean_of
+from benchmarks.bandits.peers import PEERS, results_of, started
 from benchmarks.bandits.treatments import BASELINES, LEARNERS, lost, treatments
 from benchmarks.bandits.worlds import SCENARIOS
-
-PEERS = {"mabwiser": "MABWiser LinUCB", "vowpal_wabbit": "VW SquareCB"}
 
 
 def main() -> None:
@@ -50,7 +48,7 @@ def main() -> None:
         f"Python {platform.python_version()}, numpy {version('numpy')}; {options.seeds} seeds, "
         f"{options.steps:,} steps"
     )
-    peers = {} if options.peer is None else {name: started(options, name) for name in PEERS}
+    peers = started(options.peer, SCENARIOS, options.seeds, options.steps)
     columns = (*LEARNERS, *BASELINES)
     figures: dict[str, Any] = {}
     every = treatments(options.steps)
@@ -60,7 +58,10 @@ def main() -> None:
         for treatment in every
         for name in columns
     }
-    answers = {name: answer(name, process) for name, process in peers.items()}
+    answers = {
+        name: {one: [row["counted"] for row in rows] for one, rows in results_of(name, process).items()}
+        for name, process in peers.items()
+    }
     print(f"\n| scenario | {' | '.join((*columns, *(PEERS[name] for name in peers)))} |")
     print("|" + " --- |" * (1 + len(columns) + len(peers)))
     for treatment in every:
@@ -84,28 +85,10 @@ def main() -> None:
         options.json.write_text(json.dumps(figures, indent=1), encoding="utf-8")
 
 
-def started(options: argparse.Namespace, name: str) -> "subprocess.Popen[str]":
-    """Let a peer play every scenario, in its own environment."""
-    command = [options.peer, "-m", "benchmarks.peers.policies_play", name, *SCENARIOS]
-    command += ["--seeds", str(options.seeds), "--steps", str(options.steps)]
-    return subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=sys.path[0])
-
-
-def answer(name: str, process: "subprocess.Popen[str]") -> dict[str, list[float]]:
-    """Wait for a peer, and return its regrets by scenario."""
-    output, _ = process.communicate()
-    if process.returncode:
-        sys.exit(f"{PEERS[name]} failed")
-    said = json.loads(output.splitlines()[-1])
-    print(f"{PEERS[name]} {said['version']}")
-    return {one: [row["counted"] for row in rows] for one, rows in said["results"].items()}
-
-
 def cell(regrets: list[float]) -> str:
     """Return the mean, and how far its 95 % interval reaches."""
-    n = len(regrets)
-    reach = float(stdtrit(n - 1, 0.975)) * float(np.std(regrets, ddof=1)) / n**0.5
-    return f"{np.mean(regrets):.0f} ± {reach:.0f}"
+    value, reach = mean_of(regrets)
+    return f"{value:.0f} ± {reach:.0f}"
 
 
 if __name__ == "__main__":

@@ -1,14 +1,13 @@
 """What policies lose in worlds that are linear and not, beside peers on the same contexts and coins."""
 
-import json
-import subprocess
 from collections.abc import Mapping
 from concurrent.futures import ProcessPoolExecutor
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
+from benchmarks.bandits.intervals import mean_of
+from benchmarks.bandits.peers import PEERS, results_of, started
 from benchmarks.bandits.players import ALONE, Learner
 from benchmarks.bandits.playing import play, slope
 from benchmarks.bandits.worlds import scenario
@@ -16,6 +15,7 @@ from kshot.selectors.bandits.beta_thompson import BetaThompson
 from kshot.selectors.bandits.epsilon_greedy import EpsilonGreedy
 from kshot.selectors.bandits.lin_thompson import LinThompson
 from kshot.selectors.bandits.lin_ucb import LinUcb
+from kshot.selectors.bandits.rff_thompson import RffThompson
 from kshot.selectors.bandits.rff_ucb import RffUcb
 from kshot.selectors.bandits.square_cb import SquareCb
 from kshot.selectors.bandits.uniform import Uniform
@@ -38,20 +38,27 @@ ROWS: Mapping[str, tuple[Row, ...]] = {
         Row("uniform", Uniform(), 164, 649),
         Row("beta_thompson", BetaThompson(), 162, 649),
         Row("epsilon_greedy, always 0.1", EpsilonGreedy(epsilon=0.1, epsilon_min=0.1), 76, 178),
+        Row("epsilon_greedy", EpsilonGreedy()),
         Row("lin_ucb, alpha 0.5", LinUcb(alpha=0.5), 69, 138),
         Row("lin_ucb, alpha 1", LinUcb(alpha=1.0), 59, 111),
         Row("lin_thompson, noise 0.3", LinThompson(noise=0.3), 74, 157),
         Row("square_cb, gamma 10", SquareCb(gamma=10.0), 72, 163),
         Row("rff_ucb, 128 features, width 1", RffUcb(), 91, 222),
     ),
+    "lin, late": (
+        Row("lin_ucb, alpha 0.5", LinUcb(alpha=0.5), 124, 202),
+        Row("lin_thompson, noise 0.3", LinThompson(noise=0.3), 98, 167),
+        Row("square_cb, gamma 10", SquareCb(gamma=10.0)),
+    ),
     "xor": (
         Row("uniform", Uniform(), None, 1209),
         Row("lin_ucb, alpha 0.5", LinUcb(alpha=0.5), None, 907),
         Row("square_cb, gamma 10", SquareCb(gamma=10.0)),
         Row("rff_ucb, 64 features, width 0.5", RffUcb(components=64, width=0.5), None, 63),
+        Row("rff_ucb, 64 features, width 8", RffUcb(components=64, width=8.0), None, 1133),
+        Row("rff_thompson, 64 features, width 0.5", RffThompson(components=64, width=0.5)),
     ),
 }
-PEERS = {"mabwiser": "MABWiser LinUCB, alpha 0.5", "vowpal_wabbit": "Vowpal Wabbit, cb_explore_adf squarecb"}
 
 
 class Lost(NamedTuple):
@@ -62,19 +69,9 @@ class Lost(NamedTuple):
     slope: float
 
 
-def measure_regrets(seeds: int, jobs: int, peer: str | None, root: Path) -> dict[str, Any]:
-    """Play both worlds and print what was lost, with intervals over seeds."""
-    options = ["--seeds", str(seeds), "--steps", str(STEPS)]
-    started = {
-        name: subprocess.Popen(
-            [peer, "-m", "benchmarks.peers.policies_play", name, *ROWS, *options],
-            stdout=subprocess.PIPE,
-            text=True,
-            cwd=root,
-        )
-        for name in PEERS
-        if peer
-    }
+def measure_regrets(seeds: int, jobs: int, peer: str | None) -> dict[str, Any]:
+    """Play every world and print what was lost, with intervals over seeds."""
+    playing = started(peer, ROWS, seeds, STEPS)
     result: dict[str, Any] = {}
     with ProcessPoolExecutor(jobs) as pool:
         waiting = {
@@ -90,12 +87,11 @@ def measure_regrets(seeds: int, jobs: int, peer: str | None, root: Path) -> dict
                 found = [one.result() for one in waiting[world, row.name]]
                 result[f"{world}, {row.name}"] = found
                 print(f"| {row.name} | {_cells(found)} | {_band(row, found)} |", flush=True)
-    for name, process in started.items():
-        said = json.loads(process.communicate()[0].splitlines()[-1])
-        for world, seen in said["results"].items():
+    for name, process in playing.items():
+        for world, seen in results_of(name, process).items():
             found = [Lost(one["after_1000"], one["counted"], one["slope"]) for one in seen]
             result[f"{world}, {name}"] = found
-            print(f"{world}: | {PEERS[name]} {said['version']} | {_cells(found)} | |")
+            print(f"{world}: | {PEERS[name]} | {_cells(found)} | |")
     return result
 
 
@@ -106,9 +102,8 @@ def _lost(world: str, policy: Any, seed: int) -> Lost:
 
 
 def _cells(found: list[Lost]) -> str:
-    values = np.array(found)
-    means, reach = values.mean(axis=0), 1.96 * values.std(axis=0, ddof=1) / len(values) ** 0.5
-    return f"{means[0]:.0f} ± {reach[0]:.0f} | {means[1]:.0f} ± {reach[1]:.0f} | {means[2]:.2f}"
+    early, late, slopes = (mean_of(values) for values in zip(*found, strict=True))
+    return f"{early.value:.0f} ± {early.reach:.0f} | {late.value:.0f} ± {late.reach:.0f} | {slopes.value:.2f}"
 
 
 def _band(row: Row, found: list[Lost]) -> str:

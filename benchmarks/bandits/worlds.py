@@ -141,6 +141,7 @@ SCENARIOS = (
 def scenario(name: str, seed: int, steps: int) -> Scenario:
     """Return one of `SCENARIOS`, or the world ``lin`` or ``xor`` with nothing in between.
 
+    - lin, late: ``lin``, each outcome told 200 steps later.
     - drift: arms change places half-way; regret is counted from there.
     - cold start: the fifth arm comes half-way; regret is counted from there.
     - sparse feedback: one outcome in ten is told.
@@ -154,6 +155,8 @@ def scenario(name: str, seed: int, steps: int) -> Scenario:
     match name:
         case "lin" | "xor" | "stationary" | "restart":
             made = Scenario(world)
+        case "lin, late":
+            made = Scenario(world, delay=200)
         case "drift":
             made = Scenario(lin(seed, steps, change_at=half), counted_from=half)
         case "cold start":

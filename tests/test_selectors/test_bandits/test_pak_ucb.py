@@ -8,14 +8,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from benchmarks.bandits.worlds import xor
 from kshot.selectors.bandits import ArmPrior, Situation, joined, outcomes, snapped
 from kshot.selectors.bandits.grid import grid_features
 from kshot.selectors.bandits.kernel_ridge import KernelRidge, bordered, reweighted, without
 from kshot.selectors.bandits.kernels import Kernel
 from kshot.selectors.bandits.lin_ucb import LinUcb
 from kshot.selectors.bandits.pak_ucb import PakUcb
-from tests.test_selectors.test_bandits.environments import cumulative_regret
-from tests.test_selectors.test_bandits.test_rff import xor_on_a_circle
+from tests.test_selectors.test_bandits.environments import mean_regret
 
 D = 5
 
@@ -226,6 +226,6 @@ def test_what_no_line_can_tell_is_learnt():
     """Below half of what LinUCB loses."""
 
     def lost(policy):
-        return np.mean([cumulative_regret(policy, xor_on_a_circle(s, 1_200), s)[-1] for s in range(2)])
+        return mean_regret(policy, xor, 2, steps=1_200)[-1]
 
     assert lost(PakUcb(width=0.5)) < 0.5 * lost(LinUcb())

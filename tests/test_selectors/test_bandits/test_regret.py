@@ -1,15 +1,16 @@
 """What linear policies lose in worlds with a known best arm, beside what was measured for the same rules."""
 
-from functools import cache
+from functools import cache, partial
 
-import numpy as np
 import pytest
 
+from benchmarks.bandits.playing import slope
+from benchmarks.bandits.worlds import lin, xor
 from kshot.selectors.bandits.epsilon_greedy import EpsilonGreedy
 from kshot.selectors.bandits.lin_thompson import LinThompson
 from kshot.selectors.bandits.lin_ucb import LinUcb
 from kshot.selectors.bandits.square_cb import SquareCb
-from tests.test_selectors.test_bandits.environments import cumulative_regret, lin, mean_regret, slope, xor
+from tests.test_selectors.test_bandits.environments import STEPS, mean_regret
 
 pytestmark = pytest.mark.slow
 
@@ -60,10 +61,9 @@ def test_no_line_tells_where_signs_decide():
 
 def _phases(policy):
     """Regret before and after arms change places, over four seeds."""
-    regret = np.mean(
-        [cumulative_regret(policy, lin(seed, change_at=2000), seed) for seed in range(4)], axis=0
-    )
-    return regret[1999], regret[-1] - regret[1999]
+    half = STEPS // 2
+    regret = mean_regret(policy, partial(lin, change_at=half), seeds=4)
+    return regret[half - 1], regret[-1] - regret[half - 1]
 
 
 @pytest.mark.parametrize(

@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from benchmarks.bandits.worlds import lin, xor
 from kshot.errors import InvalidInput, InvalidParameter, StateCorrupt
 from kshot.selectors.bandits import ArmPrior, Situation, outcomes, snapped
 from kshot.selectors.bandits.fourier import fourier_map, lifted_model
@@ -15,7 +16,7 @@ from kshot.selectors.bandits.kernels import Kernel, median_width
 from kshot.selectors.bandits.lin_ucb import LinUcb
 from kshot.selectors.bandits.rff_thompson import RffThompson
 from kshot.selectors.bandits.rff_ucb import RffUcb
-from tests.test_selectors.test_bandits.environments import World, cumulative_regret, lin, with_intercept
+from tests.test_selectors.test_bandits.environments import mean_regret
 
 POLICIES = [RffUcb(components=16), RffThompson(components=16)]
 
@@ -186,33 +187,22 @@ def test_parameters_that_make_no_sense_are_refused():
 # What it is for.
 
 
-def xor_on_a_circle(seed, steps=4000):
-    """Two arms; which is better changes at every quarter of a turn."""
-    rng = np.random.default_rng(seed)
-    angles = rng.uniform(0, 2 * np.pi, steps)
-    around = np.column_stack([np.cos(angles), np.sin(angles)])
-    side = 0.3 * np.sign(around[:, 0] * around[:, 1])
-    return World(with_intercept(around), np.column_stack([0.5 + side, 0.5 - side]), rng.random(steps))
-
-
 def regrets(policy, make, seeds):
-    return np.mean(
-        [cumulative_regret(policy, make(seed), seed)[[999, 3999]] for seed in range(seeds)], axis=0
-    )
+    return mean_regret(policy, make, seeds)[[999, 3999]]
 
 
 @pytest.mark.slow
 def test_what_no_line_can_tell_is_learnt():
-    found = regrets(RffUcb(components=64, width=0.5), xor_on_a_circle, 4)[1]
+    found = regrets(RffUcb(components=64, width=0.5), xor, 4)[1]
     assert 63 * 0.65 <= found <= 63 * 1.35
-    linear = regrets(LinUcb(), xor_on_a_circle, 2)[1]
+    linear = regrets(LinUcb(), xor, 2)[1]
     assert 907 * 0.65 <= linear <= 907 * 1.35
 
 
 @pytest.mark.slow
 def test_a_width_that_is_far_too_large_fails():
     """So that the width is not ignored: of 1,200 that chance loses, it saves next to nothing."""
-    assert regrets(RffUcb(components=64, width=8.0), xor_on_a_circle, 2)[1] > 900
+    assert regrets(RffUcb(components=64, width=8.0), xor, 2)[1] > 900
 
 
 @pytest.mark.slow
@@ -224,5 +214,5 @@ def test_linear_rewards_cost_little_more_than_with_a_linear_model():
 
 @pytest.mark.slow
 def test_sampling_learns_it_as_well():
-    found = regrets(RffThompson(components=64, width=0.5), xor_on_a_circle, 2)[1]
-    assert found < 0.25 * regrets(LinUcb(), xor_on_a_circle, 2)[1]
+    found = regrets(RffThompson(components=64, width=0.5), xor, 2)[1]
+    assert found < 0.25 * regrets(LinUcb(), xor, 2)[1]
