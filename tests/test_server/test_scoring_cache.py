@@ -320,6 +320,28 @@ def test_chats_that_differ_have_other_keys(scorer):
     assert len(keys) == 5
 
 
+def test_no_completions_make_a_context_read_as_another(scorer):
+    """What follows a context in its key are all its completions: where it ends must be plain."""
+    dropping = ScoringOptions(on_overflow="drop_demos")
+    message = Message(role="abc", content="abcd")
+    cases: list[tuple[ScoringOptions, Any, Any, list[str]]] = [
+        (_DEFAULTS, Chat(messages=(message,)), "chat", ["{}", "abc", "abcd", "chat"]),
+        (
+            dropping,
+            Parts(instruction="i", demonstrations=("d", "q", "parts"), query="x"),
+            Parts(instruction="i", demonstrations=("d",), query="q"),
+            ["x", "parts"],
+        ),
+    ]
+    for options, one, other, words in cases:
+        batches = [
+            [Pair(context=context, completion=word) for word in ("a completion", *beside)]
+            for context, beside in ((one, []), (other, words))
+        ]
+        keys = [PairKeys(scorer.known, options, batch).key(batch[0]) for batch in batches]
+        assert keys[0] != keys[1]
+
+
 def test_a_key_of_ids_does_not_depend_on_its_batch(scorer):
     pair, beside = (Pair(context=(1, 2), completion=(token,)) for token in (3, 4))
     keys = [

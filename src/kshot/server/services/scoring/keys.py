@@ -65,15 +65,16 @@ class PairKeys:
         return bytes(made.digest())
 
     def _parts(self, context: Context) -> list[Text]:
-        """Take a context apart, so that no two kinds of them read alike."""
+        """Take a context apart, its kind and size first, so that no two of them read alike."""
         if isinstance(context, Chat):
             written = [part for one in context.messages for part in (one.role, one.content)]
-            return ["chat", context.template_switches, *written, "chat"]
+            return [f"chat of {len(written)}", context.template_switches, *written]
         if not isinstance(context, Parts):
-            return [context]
+            return ["text", context]
         if not self._drops:
-            return [context.text]
-        return ["parts", context.instruction, *context.demonstrations, context.query, "parts"]
+            return ["text", context.text]
+        count = len(context.demonstrations)
+        return [f"parts with {count}", context.instruction, *context.demonstrations, context.query]
 
 
 def label_keys(fingerprint: str, prompt: Text, label_token_ids: tuple[int, ...]) -> list[bytes]:
