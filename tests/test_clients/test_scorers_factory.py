@@ -30,3 +30,10 @@ async def test_a_scorer_over_a_server_is_built_without_asking_it():
 def test_what_is_missing_is_named(kind, said):
     with pytest.raises(InvalidParameter, match=said):
         build_scorer(kind)
+
+
+@pytest.mark.parametrize("kind", ["vllm_offline", "transformers"])
+@pytest.mark.parametrize("model", ["./absent", "/absent", "~/absent"])
+def test_a_folder_that_is_not_there_is_not_taken_for_a_name(kind, model):
+    with pytest.raises(InvalidParameter, match=f"model '{model}' is no folder"):
+        build_scorer(kind, model=model)

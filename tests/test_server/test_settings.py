@@ -72,9 +72,9 @@ def test_a_scorer_is_of_vllm_where_only_its_address_is_given():
 @pytest.mark.parametrize(
     ("environ", "said"),
     [
-        ({"KSHOT_SCORER": "vllm"}, "KSHOT_SCORER needs scorer_url as well"),
-        ({"KSHOT_SCORER": "transformers"}, "KSHOT_SCORER needs scorer_model as well"),
-        ({"KSHOT_SCORER": "vllm_offline"}, "KSHOT_SCORER needs scorer_model as well"),
+        ({"KSHOT_SCORER": "vllm"}, "KSHOT_SCORER needs KSHOT_SCORER_URL as well"),
+        ({"KSHOT_SCORER": "transformers"}, "KSHOT_SCORER needs KSHOT_SCORER_MODEL as well"),
+        ({"KSHOT_SCORER": "vllm_offline"}, "KSHOT_SCORER needs KSHOT_SCORER_MODEL as well"),
         ({"KSHOT_SCORER_PRIORITY": "high"}, "KSHOT_SCORER_PRIORITY"),
         ({"KSHOT_SCORER_REQUIRED": "1"}, "KSHOT_SCORER_REQUIRED is set, but no scorer is"),
         ({"KSHOT_SCORER_URL": "ftp://h"}, "KSHOT_SCORER_URL is not usable: an http or https URL"),

@@ -145,9 +145,9 @@ class Settings(BaseModel):
     def _has_what_it_needs(cls, kind: str | None, info: ValidationInfo) -> str | None:
         # A setting that was refused itself is not there.
         if kind == "vllm" and info.data.get("scorer_url", "refused") is None:
-            raise ValueError("needs scorer_url as well")
+            raise ValueError("needs KSHOT_SCORER_URL as well")
         if kind in {"vllm_offline", "transformers"} and info.data.get("scorer_model", "refused") is None:
-            raise ValueError("needs scorer_model as well")
+            raise ValueError("needs KSHOT_SCORER_MODEL as well")
         return kind
 
     @field_validator("scorer_required")

@@ -165,7 +165,7 @@ async def test_without_a_tokenizer_nothing_is_scored_unless_one_is_given():
     capabilities = await examined(server)
     assert (capabilities.modes, capabilities.refusals) == (
         (),
-        ("it has no /tokenize, and no tokenizer was given",),
+        ("it has no /tokenize, and no tokenizer was given (KSHOT_SCORER_TOKENIZER)",),
     )
     async with scorer_of(server, tokenizer=server.tokenizer) as scorer:
         (scored,) = await scorer.score_batch([Pair(context="Q", completion=" yes")])

@@ -120,10 +120,11 @@ async def test_every_request_has_the_priority_that_was_set():
 
 
 async def test_a_priority_that_the_server_does_not_know_refuses_it():
-    async with scorer_of(ToyCompletionServer(), priority=7) as scorer:
+    async with scorer_of(ToyCompletionServer(), priority=7, cache_salt="pepper") as scorer:
         known = await scorer.capabilities()
     assert known.modes == ()
-    assert any("status 400" in reason for reason in known.refusals)
+    assert all("status 400 (Error), asked with cache_salt, priority" in one for one in known.refusals)
+    assert "pepper" not in repr(known)
 
 
 def test_an_empty_salt_is_none():

@@ -75,7 +75,7 @@ async def assess(
     served = await served_model(backend, model)
     served = replace(served, max_model_tokens=max_model_tokens or served.max_model_tokens)
     if not await tokenizer.is_there():
-        return _refused(served, "it has no /tokenize, and no tokenizer was given")
+        return _refused(served, "it has no /tokenize, and no tokenizer was given (KSHOT_SCORER_TOKENIZER)")
     if served.max_model_tokens is None:
         return _refused(served, "it does not say how long its context is; give max_model_tokens")
     special = await run_flow(learn_special_tokens(end), tokenizer.answer)

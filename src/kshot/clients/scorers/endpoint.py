@@ -48,6 +48,7 @@ class Rejected(Exception):
     def __init__(self, status: int, name: str = "") -> None:
         super().__init__(f"status {status}{name}")
         self.status = status
+        self.name = name
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -186,9 +187,14 @@ class Endpoint:
             The server has not answered for a while, and is not asked.
         """
         load = _Load(tokens, reads=reads, generated=generated)
-        if path == COMPLETIONS:
-            body = {**body, **self._extras}
-        return await self._answer("POST", path, body, load, divisible=divisible)
+        extras = self._extras if path == COMPLETIONS else {}
+        try:
+            return await self._answer("POST", path, {**body, **extras}, load, divisible=divisible)
+        except Rejected as error:
+            if not extras:
+                raise
+            # Which of them a server takes depends on how it was started.
+            raise Rejected(error.status, f"{error.name}, asked with {', '.join(extras)}") from error
 
     async def cache_block_tokens(self) -> int | None:
         """Return what ``/metrics`` says of the prefix cache; `DEFAULT_BLOCK_TOKENS` where nothing is said."""

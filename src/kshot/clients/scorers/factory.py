@@ -9,6 +9,9 @@ from kshot.errors import InvalidParameter
 
 ScorerKind: TypeAlias = Literal["none", "vllm", "vllm_offline", "transformers"]
 
+_PATHS = (".", "/", "~")
+"""How the path of a folder may begin, and no name does."""
+
 
 def build_scorer(
     kind: ScorerKind,
@@ -73,6 +76,8 @@ def build_scorer(
         raise InvalidParameter(f"scorer is {kind!r}, allowed: none, vllm, vllm_offline, transformers")
     if model is None:
         raise InvalidParameter(f"a scorer of kind {kind} needs a model: a folder or a name")
+    if model.startswith(_PATHS) and not Path(model).is_dir():
+        raise InvalidParameter(f"the scorer's model {model!r} is no folder")
     if kind == "vllm_offline":
         from kshot.clients.scorers.vllm_offline import VllmOfflineScorer  # noqa: PLC0415
 

@@ -238,7 +238,7 @@ class ScoringService:
             )
         self._looked_s = time.monotonic()
         if self._info.state != before:
-            log.info("scorer_state", state=self._info.state)
+            log.info("scorer_state", state=self._info.state, detail=self._info.detail)
 
 
 def audit_of(found: Capabilities) -> AuditInfo | None:
