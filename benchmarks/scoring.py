@@ -69,13 +69,20 @@ class Table:
 
 
 class Asked:
-    """A scorer with its requests on record."""
+    """A scorer with its requests on record.
 
-    def __init__(self, served: Served, *, local: bool, tokenizer: Tokenizer) -> None:
+    It finds the tokenizer beside the model, as that is on this machine, unless ``remote`` is set.
+    """
+
+    def __init__(self, served: Served, *, remote: bool = False) -> None:
         self.recorder = Recorder()
         self._served = served
-        own = LocalTokenizer(tokenizer) if local else None
-        self.scorer = VllmHttpScorer(served.url, transport=self.recorder, audit_share=0.0, tokenizer=own)
+        self.scorer = VllmHttpScorer(
+            served.url,
+            transport=self.recorder,
+            audit_share=0.0,
+            tokenizer=Different() if remote else None,
+        )
 
     async def run(self, workload: Workload, mode: ScoringMode | None) -> tuple[float, int]:
         """Score a workload with an empty cache; return seconds and computed prompt tokens."""
@@ -94,20 +101,18 @@ class Asked:
         return await replay(self._served.client, self.recorder.requests)
 
 
-class LocalTokenizer:
-    """The model's tokenizer in this process, as scorers want it."""
-
-    def __init__(self, tokenizer: Tokenizer) -> None:
-        self._tokenizer = tokenizer
+class Different:
+    """A tokenizer that is no model's, and so not used: the server is asked for every text."""
 
     def encode(self, text: str, *, add_special_tokens: bool) -> Sequence[int]:
-        """Return token ids."""
-        ids: list[int] = self._tokenizer.encode(text, add_special_tokens=add_special_tokens).ids
-        return ids
+        """Return no tokens."""
+        del text, add_special_tokens
+        return ()
 
     def decode(self, ids: Sequence[int]) -> str:
-        """Return text."""
-        return str(self._tokenizer.decode(list(ids), skip_special_tokens=False))
+        """Return no text."""
+        del ids
+        return ""
 
 
 def main() -> None:
@@ -143,7 +148,7 @@ async def measure(options: argparse.Namespace) -> None:
             model=str(model), served_name="model", extra=(*flags, "--no-enable-prefix-caching")
         )
         async with Served(settings, options.vllm) as served:
-            asked = Asked(served, local=False, tokenizer=tokenizer)
+            asked = Asked(served)
             if "engine" in options.parts:
                 offline = Offline(settings, options.vllm, {**arguments, "enable_prefix_caching": False})
                 try:
@@ -156,15 +161,15 @@ async def measure(options: argparse.Namespace) -> None:
     settings = VllmSettings(model=str(model), served_name="model", extra=tuple(flags))
     if set(options.parts) & {"labels", "modes", "client"}:
         async with Served(settings, options.vllm) as served:
-            asked = Asked(served, local=False, tokenizer=tokenizer)
+            asked = Asked(served)
             if "labels" in options.parts:
                 await labels(options, prompts, asked, "with prefix caching")
             if "modes" in options.parts:
                 await modes(options, prompts, asked)
             if "client" in options.parts:
-                own = Asked(served, local=True, tokenizer=tokenizer)
-                await client(options, prompts, {"server's": asked, "own": own})
-                await own.scorer.close()
+                remote = Asked(served, remote=True)
+                await client(options, prompts, {"server's": remote, "own": asked})
+                await remote.scorer.close()
             await asked.scorer.close()
 
 
