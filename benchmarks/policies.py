@@ -6,8 +6,8 @@
   64 and 384 features beside it, in alternating rounds;
 - fold: outcomes a second in batches, by the policies alone and from the log of the service;
 - decide: a durable ``POST decide`` over HTTP, hashing embedder and MiniLM, beside the embedding alone;
-- regret: worlds with a known best arm, linear or not, outcomes at once or late, beside MABWiser and Vowpal
-  Wabbit on the same contexts and coins.
+- regret: worlds with a known best arm, linear or not, with late outcomes or a change, beside MABWiser and
+  Vowpal Wabbit on the same contexts and coins.
 
 ``--peer`` is the Python of an environment with mabwiser 2.7.4 and vowpalwabbit 9.11.9.
 """
