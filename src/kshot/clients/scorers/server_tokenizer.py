@@ -2,13 +2,13 @@
 
 import asyncio
 import json
-from collections import OrderedDict
 from collections.abc import Sequence
 from typing import cast
 
 from kshot.clients.scorers.backend import Backend
 from kshot.clients.scorers.base import Tokens
 from kshot.clients.scorers.endpoint import Broke, Rejected
+from kshot.clients.scorers.recent_answers import RecentAnswers
 from kshot.clients.scorers.special_tokens import END_MARKERS, START_MARKERS
 from kshot.clients.scorers.tokenization import (
     ChatTokenizer,
@@ -23,7 +23,7 @@ from kshot.clients.scorers.tokenization import (
 )
 from kshot.errors import ScorerUnavailable
 
-_REMEMBERED = 4096
+_REMEMBERED_BYTES = 64 * 2**20
 _COMPARED = (
     "The capital of France is Paris.",
     "  two  spaces, a\ttab and\n\na line end \n",
@@ -53,7 +53,7 @@ class ServerTokenizer:
     def __init__(self, backend: Backend) -> None:
         self._backend = backend
         self._local: LocalTokenizer | None = None
-        self._recent: OrderedDict[TokenizerCall, TokenizerAnswer] = OrderedDict()
+        self._recent = RecentAnswers(_REMEMBERED_BYTES)
         self._working = asyncio.Lock()
 
     async def is_there(self) -> bool:
@@ -72,7 +72,7 @@ class ServerTokenizer:
     def forget(self) -> None:
         """Forget what was remembered: the model may be another one."""
         # What is under way goes on to fill the old one, which nobody reads any more.
-        self._recent = OrderedDict()
+        self._recent = RecentAnswers(_REMEMBERED_BYTES)
         self._local = None
 
     async def use(self, local: LocalTokenizer, *, unseen: bool = False) -> bool:
@@ -111,7 +111,7 @@ class ServerTokenizer:
             A chat cannot be written.
         """
         recent, local = self._recent, self._local
-        known = {call: recent[call] for call in calls if call in recent}
+        known = {call: answer for call in calls if (answer := recent.get(call)) is not None}
         missing = [call for call in dict.fromkeys(calls) if call not in known]
         here = [call for call in missing if local is not None and _can_answer(local, call)]
         if local is not None and here:
@@ -119,10 +119,7 @@ class ServerTokenizer:
         there = [call for call in missing if call not in known]
         known.update(zip(there, await asyncio.gather(*map(self._ask, there)), strict=True))
         for call, answer in known.items():
-            recent[call] = answer
-            recent.move_to_end(call)
-        while len(recent) > _REMEMBERED:
-            recent.popitem(last=False)
+            recent.put(call, answer)
         return [known[call] for call in calls]
 
     async def _answers_of(
