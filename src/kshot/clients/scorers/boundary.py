@@ -296,6 +296,8 @@ def _unreadable(name: str, text: Text) -> NotScored | None:
 
 
 def _shared(left: Tokens, right: Tokens) -> int:
+    if right[: len(left)] == left:
+        return len(left)
     for i, (one, other) in enumerate(zip(left, right, strict=False)):
         if one != other:
             return i
