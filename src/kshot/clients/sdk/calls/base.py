@@ -4,7 +4,7 @@ import json
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import date
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, Literal, Protocol, Self, TypeVar
 from urllib.parse import quote
 
 from pydantic import BaseModel
@@ -123,9 +123,31 @@ def reader(model: type[M]) -> Callable[[bytes], M]:
     return lambda body: model.model_validate_json(body, extra="ignore")
 
 
-def page_params(cursor: str | None, **others: str | None) -> dict[str, str]:
-    """Query parameters of a listing."""
-    return present(limit=str(PAGE_SIZE), cursor=cursor, **others)
+class _Page(Protocol[T]):
+    """A schema of one page: what it lists, and where the next one begins."""
+
+    @property
+    def data(self) -> list[T]: ...
+
+    @property
+    def next_cursor(self) -> str | None: ...
+
+    @classmethod
+    def model_validate_json(cls, json_data: bytes, *, extra: Literal["ignore"]) -> Self: ...
+
+
+def listing(model: type[_Page[T]], path: str, **others: str | None) -> Pages[T]:
+    """Return a listing of what the pages at a path hold, with query parameters besides those of paging."""
+
+    def read(body: bytes) -> tuple[list[T], str | None]:
+        page = model.model_validate_json(body, extra="ignore")
+        return page.data, page.next_cursor
+
+    def page(cursor: str | None) -> Call[tuple[list[T], str | None]]:
+        params = present(limit=str(PAGE_SIZE), cursor=cursor, **others)
+        return Call(method="GET", path=path, params=params, read=read)
+
+    return Pages(page)
 
 
 def listed(values: Iterable[str] | None) -> list[str] | None:

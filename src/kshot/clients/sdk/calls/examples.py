@@ -11,7 +11,7 @@ from kshot.clients.sdk.calls.base import (
     Pages,
     encode,
     listed,
-    page_params,
+    listing,
     path_of,
     present,
     reader,
@@ -101,19 +101,7 @@ def list_examples(pool: str, filter: Mapping[str, Any] | None = None) -> Pages[E
         On the first step of the iteration.
     """
     condition = None if filter is None else encode(filter).decode("ascii")
-
-    def read(body: bytes) -> tuple[list[ExampleInfo], str | None]:
-        page = ExampleList.model_validate_json(body)
-        return page.data, page.next_cursor
-
-    return Pages(
-        lambda cursor: Call(
-            method="GET",
-            path=path_of("pools", pool, "examples"),
-            params=page_params(cursor, filter=condition),
-            read=read,
-        )
-    )
+    return listing(ExampleList, path_of("pools", pool, "examples"), filter=condition)
 
 
 def patch_example(pool: str, example_id: str, **changes: Any) -> Call[ExampleInfo]:

@@ -1,6 +1,6 @@
 """Calls about jobs and about the server itself."""
 
-from kshot.clients.sdk.calls.base import Call, Pages, page_params, path_of, reader
+from kshot.clients.sdk.calls.base import Call, Pages, listing, path_of, reader
 from kshot.schemas.operations import JobInfo, JobList, Readiness, Version
 
 
@@ -22,16 +22,7 @@ def list_jobs(pool: str | None = None) -> Pages[JobInfo]:
     PoolNotFound
         On the first step of the iteration.
     """
-
-    def read(body: bytes) -> tuple[list[JobInfo], str | None]:
-        page = JobList.model_validate_json(body)
-        return page.data, page.next_cursor
-
-    return Pages(
-        lambda cursor: Call(
-            method="GET", path=path_of("jobs"), params=page_params(cursor, pool=pool), read=read
-        )
-    )
+    return listing(JobList, path_of("jobs"), pool=pool)
 
 
 def cancel_job(job_id: str) -> Call[JobInfo]:

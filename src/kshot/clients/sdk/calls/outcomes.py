@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping
 from datetime import datetime
 from typing import Any, Literal
 
-from kshot.clients.sdk.calls.base import Call, Pages, encode, page_params, path_of, present, reader
+from kshot.clients.sdk.calls.base import Call, Pages, encode, listing, path_of, present, reader
 from kshot.clients.sdk.outbox import outcome_item
 from kshot.records import Content
 from kshot.schemas.feedback import (
@@ -138,14 +138,7 @@ def declare_metric(name: str, **settings: Any) -> Call[MetricInfo]:
 
 def list_metrics() -> Pages[MetricInfo]:
     """Iterate over all declared metrics, by name."""
-
-    def read(body: bytes) -> tuple[list[MetricInfo], str | None]:
-        page = reader(MetricList)(body)
-        return page.data, page.next_cursor
-
-    return Pages(
-        lambda cursor: Call(method="GET", path=path_of("metrics"), params=page_params(cursor), read=read)
-    )
+    return listing(MetricList, path_of("metrics"))
 
 
 def utilities(pool: str, metric: str = "reward") -> Pages[ExampleUtility]:
@@ -155,16 +148,4 @@ def utilities(pool: str, metric: str = "reward") -> Pages[ExampleUtility]:
     ------
     PoolNotFound, MetricNotFound
     """
-
-    def read(body: bytes) -> tuple[list[ExampleUtility], str | None]:
-        page = reader(UtilityList)(body)
-        return page.data, page.next_cursor
-
-    return Pages(
-        lambda cursor: Call(
-            method="GET",
-            path=path_of("pools", pool, "utilities"),
-            params=page_params(cursor, metric=metric),
-            read=read,
-        )
-    )
+    return listing(UtilityList, path_of("pools", pool, "utilities"), metric=metric)

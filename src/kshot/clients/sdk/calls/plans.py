@@ -8,7 +8,7 @@ from kshot.clients.sdk.calls.base import (
     Pages,
     encode,
     listed,
-    page_params,
+    listing,
     path_of,
     present,
     reader,
@@ -57,16 +57,7 @@ def list_plans(pool: str | None = None) -> Pages[PlanInfo]:
     PoolNotFound
         On the first step of the iteration.
     """
-
-    def read(body: bytes) -> tuple[list[PlanInfo], str | None]:
-        page = reader(PlanList)(body)
-        return page.data, page.next_cursor
-
-    return Pages(
-        lambda cursor: Call(
-            method="GET", path=path_of("plans"), params=page_params(cursor, pool=pool), read=read
-        )
-    )
+    return listing(PlanList, path_of("plans"), pool=pool)
 
 
 def plan_items(plan_id: str) -> Pages[PlannedExample]:
@@ -84,16 +75,7 @@ def plan_items(plan_id: str) -> Pages[PlannedExample]:
     PlanNotFound, Conflict
         On the first step of the iteration: there is no such plan, or it is not made yet.
     """
-
-    def read(body: bytes) -> tuple[list[PlannedExample], str | None]:
-        page = reader(PlannedList)(body)
-        return page.data, page.next_cursor
-
-    return Pages(
-        lambda cursor: Call(
-            method="GET", path=path_of("plans", plan_id, "items"), params=page_params(cursor), read=read
-        )
-    )
+    return listing(PlannedList, path_of("plans", plan_id, "items"))
 
 
 def cancel_plan(plan_id: str) -> Call[PlanInfo]:

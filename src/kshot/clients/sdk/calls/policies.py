@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
-from kshot.clients.sdk.calls.base import Call, Pages, encode, listed, page_params, path_of, present, reader
+from kshot.clients.sdk.calls.base import Call, Pages, encode, listed, listing, path_of, present, reader
 from kshot.clients.sdk.decision import Decision
 from kshot.records import Content
 from kshot.schemas.base import Deleted
@@ -57,14 +57,7 @@ def get_policy(name: str) -> Call[PolicyInfo]:
 
 def list_policies() -> Pages[PolicyInfo]:
     """Iterate over all policies, by name."""
-
-    def read(body: bytes) -> tuple[list[PolicyInfo], str | None]:
-        page = reader(PolicyList)(body)
-        return page.data, page.next_cursor
-
-    return Pages(
-        lambda cursor: Call(method="GET", path=path_of("policies"), params=page_params(cursor), read=read)
-    )
+    return listing(PolicyList, path_of("policies"))
 
 
 def update_policy(name: str, **settings: Any) -> Call[PolicyInfo]:

@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from kshot.clients.sdk.calls.base import Call, Pages, encode, listed, page_params, path_of, present, reader
+from kshot.clients.sdk.calls.base import Call, Pages, encode, listed, listing, path_of, present, reader
 from kshot.schemas.difficulty import Measure
 from kshot.schemas.gaps import Gap, GapList
 from kshot.schemas.operations import JobInfo
@@ -48,14 +48,7 @@ def get_pool(name: str) -> Call[PoolInfo]:
 
 def list_pools() -> Pages[PoolInfo]:
     """Iterate over all pools in alphabetical order, fetching pages as they are needed."""
-
-    def read(body: bytes) -> tuple[list[PoolInfo], str | None]:
-        page = reader(PoolList)(body)
-        return page.data, page.next_cursor
-
-    return Pages(
-        lambda cursor: Call(method="GET", path=path_of("pools"), params=page_params(cursor), read=read)
-    )
+    return listing(PoolList, path_of("pools"))
 
 
 def update_pool(name: str, **settings: Any) -> Call[PoolInfo]:
@@ -224,17 +217,5 @@ def gaps(pool: str, *, below: float | None = None) -> Pages[Gap]:
     PoolNotFound, InvalidInput
         On the first step of the iteration.
     """
-
-    def read(body: bytes) -> tuple[list[Gap], str | None]:
-        page = reader(GapList)(body)
-        return page.data, page.next_cursor
-
     least = None if below is None else repr(float(below))
-    return Pages(
-        lambda cursor: Call(
-            method="GET",
-            path=path_of("pools", pool, "gaps"),
-            params=page_params(cursor, below=least),
-            read=read,
-        )
-    )
+    return listing(GapList, path_of("pools", pool, "gaps"), below=least)

@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from kshot.clients.sdk.calls.base import Call, Pages, encode, listed, page_params, path_of, present, reader
+from kshot.clients.sdk.calls.base import Call, Pages, encode, listed, listing, path_of, present, reader
 from kshot.schemas.prompts import (
     PromptInfo,
     PromptList,
@@ -104,25 +104,12 @@ def get_prompt(name: str, version: int | str = "latest") -> Call[PromptVersion]:
 
 def list_prompts() -> Pages[PromptInfo]:
     """Iterate over all prompts, by name."""
-
-    def read(body: bytes) -> tuple[list[PromptInfo], str | None]:
-        page = reader(PromptList)(body)
-        return page.data, page.next_cursor
-
-    return Pages(
-        lambda cursor: Call(method="GET", path=path_of("prompts"), params=page_params(cursor), read=read)
-    )
+    return listing(PromptList, path_of("prompts"))
 
 
 def list_prompt_versions(name: str) -> Pages[PromptVersion]:
     """Iterate over the versions of a prompt, the newest first; `PromptNotFound` if there is none."""
-
-    def read(body: bytes) -> tuple[list[PromptVersion], str | None]:
-        page = reader(PromptVersionList)(body)
-        return page.data, page.next_cursor
-
-    path = path_of("prompts", name, "versions")
-    return Pages(lambda cursor: Call(method="GET", path=path, params=page_params(cursor), read=read))
+    return listing(PromptVersionList, path_of("prompts", name, "versions"))
 
 
 def label_prompt(name: str, label: str, version: int) -> Call[PromptVersion]:
